@@ -1,0 +1,1 @@
+"""The store: which node owns which block. One contract, several stores."""

@@ -1,0 +1,104 @@
+"""What every store guarantees, at the level of the domain.
+
+All of it can be had from single-key atomic operations (create if absent, compare and delete,
+compare and swap, watch from a revision), so that SQLite, etcd and the Kubernetes API can each
+serve. ``tests/store`` states the contract as tests that run against every store.
+
+Guarantees
+- *Create once*: of any number of concurrent claims of a block exactly one succeeds; the same for
+  pools by name, and no two pools ever overlap.
+- *Compare and delete*: a release takes effect only if the claim it names is still in force.
+- *Durable*: what a call returned is seen by every later call of every process.
+- *Unknown*: after StoreUnavailable a write may have happened. Asking ``list_node_blocks`` tells.
+- *Watches* are level-triggered: each item is a complete state at least as new as the change that
+  woke it; states in between may be skipped; outages are bridged inside (the iterator does not
+  end), and what was missed meanwhile is in the next item.
+- Every method may raise StoreUnavailable, StoreCorrupt, and is safe to cancel (outcome unknown).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from enum import Enum
+from typing import Protocol
+
+from coil.domain.block import BlockClaim
+from coil.domain.names import NodeName, PoolName
+from coil.domain.pool import Pool, Subnet
+
+
+class Release(Enum):
+    """What a release found."""
+
+    RELEASED = "released"
+    NOT_OWNER = "not owner"
+    """The claim named was not in force any more; nothing was changed."""
+
+
+class PoolStore(Protocol):
+    """Pools, for operators (write) and for every node (read, watch)."""
+
+    async def create_pool(self, pool: Pool) -> None:
+        """Create once. Raises PoolExists, SubnetOverlap (against all pools)."""
+
+    async def add_subnet(self, name: PoolName, subnet: Subnet) -> Pool:
+        """Append a subnet and return the pool. Raises PoolNotFound, InvalidPool, SubnetOverlap."""
+
+    async def set_cordoned(self, name: PoolName, *, cordoned: bool) -> Pool:
+        """Cordon or uncordon; idempotent. Raises PoolNotFound."""
+
+    async def delete_pool(self, name: PoolName) -> None:
+        """Delete a pool that has no claimed block, atomically against claims.
+
+        Raises PoolNotFound, PoolInUse (its message counts the blocks and names nodes).
+        """
+
+    async def list_pools(self) -> Sequence[Pool]:
+        """All pools, by name."""
+
+    async def get_pool(self, name: PoolName) -> Pool:
+        """One pool. Raises PoolNotFound."""
+
+    def watch_pools(self) -> AsyncIterator[Sequence[Pool]]:
+        """All pools now, and again after each change; never ends by itself."""
+
+
+class BlockStore(Protocol):
+    """Claims on blocks."""
+
+    async def claim_blocks(self, node: NodeName, pool: PoolName, count: int) -> list[BlockClaim]:
+        """Claim up to ``count`` (>= 1) free blocks for ``node``; at least one.
+
+        Raises OutOfBlocks when none is free, PoolCordoned, PoolNotFound.
+        """
+
+    async def reclaim_blocks(
+        self, node: NodeName, pool: PoolName, indexes: Sequence[int]
+    ) -> list[BlockClaim]:
+        """Claim these very blocks where they are free or this node's already; return those had.
+
+        For a node that holds live addresses of blocks the store lost. Works in a cordoned pool.
+        Raises PoolNotFound, InvalidPool (no such index).
+        """
+
+    async def release_block(self, claim: BlockClaim) -> Release:
+        """Give a block back if ``claim`` is still in force."""
+
+    async def list_node_blocks(self, node: NodeName) -> list[BlockClaim]:
+        """The blocks of one node, by pool and index; reads nothing of other nodes."""
+
+    def watch_node_blocks(self, node: NodeName) -> AsyncIterator[list[BlockClaim]]:
+        """The blocks of one node now, and again after each change; never ends by itself."""
+
+    async def list_pool_blocks(self, pool: PoolName) -> list[BlockClaim]:
+        """All claims of a pool, by index. For operators only. Raises PoolNotFound."""
+
+
+class Store(PoolStore, BlockStore, Protocol):
+    """The whole contract."""
+
+    async def identity(self) -> str:
+        """A name made when the store was made. Another identity means another (or a new) store."""
+
+    async def close(self) -> None:
+        """Release connections, files and threads; idempotent. No other call may follow."""
