@@ -1,0 +1,90 @@
+"""Whether an attachment is in the kernel as it should be. Reads only."""
+
+from __future__ import annotations
+
+from coil.domain.attachment import Attachment
+from coil.nodenet import messages as m
+from coil.nodenet.errors import NetnsGone, NetnsInvalid
+from coil.nodenet.netlink import NetlinkSocket
+from coil.nodenet.netns import NetnsHandle
+from coil.nodenet.observe import HostLink, HostState
+from coil.nodenet.parse import parse_address, parse_route, parse_rule
+from coil.nodenet.plan import GATEWAYS, HOST_MAC, Tables, host_network
+from coil.nodenet.veth import find_link
+
+
+def host_faults(state: HostState, attachment: Attachment, tables: Tables) -> list[str]:
+    """What is wrong on the host's side, one sentence each; empty when all is well."""
+    found = state.links.get(attachment.host_ifname)
+    if found is None:
+        return [f"host link {attachment.host_ifname} is missing"]
+    return [*_host_link_faults(found, attachment), *_route_faults(state, found, attachment, tables)]
+
+
+def _host_link_faults(found: HostLink, attachment: Attachment) -> list[str]:
+    name = attachment.host_ifname
+    faults = []
+    if found.owner is None or found.owner.key != attachment.key:
+        faults.append(f"host link {name} does not name the attachment in its alias")
+    if not found.link.up:
+        faults.append(f"host link {name} is down")
+    if found.link.mac != HOST_MAC:
+        faults.append(f"host link {name} has MAC {found.link.mac} instead of {HOST_MAC}")
+    for version in sorted({address.version for address in attachment.addresses}):
+        if GATEWAYS[version] not in found.addresses:
+            faults.append(f"host link {name} lacks address {GATEWAYS[version]}")
+    return faults
+
+
+def _route_faults(
+    state: HostState, found: HostLink, attachment: Attachment, tables: Tables
+) -> list[str]:
+    right = {
+        route.network
+        for route in state.pod_routes
+        if route.ifindexes == (found.link.ifindex,) and not route.unreachable
+    }
+    return [
+        f"route {host_network(address)} dev {attachment.host_ifname} is missing in table "
+        f"{tables.pod_table}"
+        for address in attachment.addresses
+        if host_network(address) not in right
+    ]
+
+
+def pod_faults(attachment: Attachment) -> list[str]:
+    """What is wrong inside the pod, one sentence each. Worker threads only."""
+    try:
+        with NetnsHandle(attachment.netns) as netns, netns.open_netlink() as inside:
+            return _inside_faults(inside, attachment)
+    except (NetnsGone, NetnsInvalid) as exc:
+        return [exc.message]
+
+
+def _inside_faults(inside: NetlinkSocket, attachment: Attachment) -> list[str]:
+    ifname = attachment.key.ifname
+    link = find_link(inside, ifname)
+    if link is None:
+        return [f"interface {ifname} is missing in {attachment.netns.path}"]
+    faults = [] if link.up else [f"interface {ifname} is down"]
+    for address in attachment.addresses:
+        dump = inside.dump(m.dump_addresses(address.version, link.ifindex))
+        there = {(a.address, a.prefixlen) for a in (parse_address(p) for _k, p in dump)}
+        if (address, address.max_prefixlen) not in there:
+            faults.append(f"interface {ifname} lacks address {host_network(address)}")
+        if not _has_way_out(inside, address.version, link.ifindex):
+            faults.append(f"interface {ifname} has no IPv{address.version} default route")
+    return faults
+
+
+def _has_way_out(inside: NetlinkSocket, version: int, ifindex: int) -> bool:
+    """A default route by this link in main, or in a table that some rule looks up."""
+    rules = [parse_rule(p) for k, p in inside.dump(m.dump_rules(version)) if k == m.RTM_NEWRULE]
+    for table in {rule.table for rule in rules}:
+        for _kind, payload in inside.dump(m.dump_routes(version, table)):
+            route = parse_route(payload)
+            if route.network.prefixlen == 0 and ifindex in route.ifindexes:
+                return True
+    return False
+
+

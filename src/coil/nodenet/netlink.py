@@ -1,0 +1,235 @@
+"""Raw rtnetlink: messages out, answers in. See adr/0002 for why this is ours.
+
+Layout of messages: RFC 3549 and the kernel's uapi headers linux/netlink.h, linux/rtnetlink.h.
+A request of several messages is one system call; the kernel works them off in order, also past
+one that fails, and acknowledges each.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from coil.nodenet.errors import DumpInterrupted, KernelRefused
+
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
+NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x100, 0x200, 0x400, 0x800
+_NLM_F_DUMP_INTR = 0x10
+_NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLMSGERR_ATTR_MSG = 1
+_SOL_NETLINK = 270
+_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 10, 11, 12
+_SIOCGIFINDEX = 0x8933
+_HEADER = struct.Struct("=IHHII")
+_ATTR = struct.Struct("=HH")
+_ATTR_TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
+_PAD = (b"", b"\0\0\0", b"\0\0", b"\0")
+_RECEIVE_BYTES = 1 << 16
+_ANSWER_SECONDS = 10.0
+"""Answers to requests are queued before send() returns; this bounds a kernel that never answers."""
+_DUMP_ATTEMPTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One request: what it does (for error texts), its type, flags, body, and what may fail."""
+
+    operation: str
+    type: int
+    body: bytes
+    flags: int = 0
+    tolerated: frozenset[int] = field(default_factory=frozenset)
+    """errno values that mean success here, such as ENOENT for a removal."""
+
+
+def attribute(kind: int, data: bytes) -> bytes:
+    """Encode one attribute, padded to 4 bytes."""
+    return _ATTR.pack(len(data) + 4, kind) + data + _PAD[len(data) & 3]
+
+
+def attribute_u32(kind: int, value: int) -> bytes:
+    """Encode an attribute of one unsigned 32-bit number in host order."""
+    return struct.pack("=HHI", 8, kind, value)
+
+
+def attribute_text(kind: int, text: str) -> bytes:
+    """Encode a NUL-terminated string attribute."""
+    return attribute(kind, text.encode() + b"\0")
+
+
+def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
+    """Decode the attributes of ``data`` from ``offset``; of one kind the last counts."""
+    found: dict[int, bytes] = {}
+    end = len(data)
+    while offset + 4 <= end:
+        length, kind = _ATTR.unpack_from(data, offset)
+        if length < 4:
+            break
+        found[kind & _ATTR_TYPE_MASK] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
+
+
+class NetlinkSocket:
+    """An rtnetlink socket of the network namespace the calling thread is in when it is made.
+
+    Not thread-safe. Raises KernelRefused for what the kernel refuses.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+        )
+        for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
+            self._socket.setsockopt(_SOL_NETLINK, option, 1)
+        self._sequence = 0
+
+    def close(self) -> None:
+        """Close; idempotent."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def send(self, *messages: Message) -> None:
+        """Carry out all messages in order; raise KernelRefused for the first that failed.
+
+        Messages after a failed one have been tried as well.
+        """
+        for message, (code, reason) in zip(messages, self.try_send(messages), strict=True):
+            if code and code not in message.tolerated:
+                raise KernelRefused(message.operation, code, reason)
+
+    def try_send(self, messages: Sequence[Message]) -> list[tuple[int, str]]:
+        """Carry out all messages; return for each its errno (0: done) and the kernel's reason."""
+        first = self._sequence + 1
+        parts: list[bytes] = []
+        for message in messages:
+            self._sequence += 1
+            length = _HEADER.size + len(message.body)
+            flags = NLM_F_REQUEST | NLM_F_ACK | message.flags
+            parts.append(_HEADER.pack(length, message.type, flags, self._sequence, 0))
+            parts.append(message.body)
+            parts.append(_PAD[length & 3])
+        self._socket.send(b"".join(parts))
+        outcomes: list[tuple[int, str] | None] = [None] * len(messages)
+        missing = len(messages)
+        self._socket.settimeout(_ANSWER_SECONDS)
+        while missing:
+            for kind, flags, sequence, payload in self._receive(messages[0].operation):
+                place = sequence - first
+                if kind == _NLMSG_ERROR and 0 <= place < len(messages) and not outcomes[place]:
+                    outcomes[place] = _outcome(flags, payload)
+                    missing -= 1
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def dump(self, message: Message) -> list[tuple[int, bytes]]:
+        """All objects the kernel lists for ``message``: pairs of message type and payload.
+
+        Repeated while the kernel says that its tables changed meanwhile. Raises DumpInterrupted,
+        KernelRefused.
+        """
+        for _attempt in range(_DUMP_ATTEMPTS):
+            found = self._dump_once(message)
+            if found is not None:
+                return found
+        raise DumpInterrupted(f"tables kept changing during {message.operation}")
+
+    def _dump_once(self, message: Message) -> list[tuple[int, bytes]] | None:
+        self._sequence += 1
+        wanted = self._sequence
+        flags = NLM_F_REQUEST | NLM_F_DUMP | message.flags
+        header = _HEADER.pack(
+            _HEADER.size + len(message.body), message.type, flags, self._sequence, 0
+        )
+        self._socket.settimeout(_ANSWER_SECONDS)
+        self._socket.send(header + message.body)
+        found: list[tuple[int, bytes]] = []
+        interrupted = False
+        while True:
+            for kind, flags, sequence, payload in self._receive(message.operation):
+                if sequence != wanted:
+                    continue
+                interrupted = interrupted or bool(flags & _NLM_F_DUMP_INTR)
+                if kind in (_NLMSG_DONE, _NLMSG_ERROR):
+                    self._check_end(message, payload)
+                    return None if interrupted else found
+                found.append((kind, payload))
+
+    @staticmethod
+    def _check_end(message: Message, payload: bytes) -> None:
+        code = -struct.unpack_from("=i", payload)[0] if len(payload) >= 4 else 0
+        if code and code not in message.tolerated:
+            raise KernelRefused(message.operation, code)
+
+    def get(self, message: Message) -> bytes | None:
+        """The one object the kernel answers ``message`` with, or None for a tolerated error."""
+        self._sequence += 1
+        wanted = self._sequence
+        header = _HEADER.pack(
+            _HEADER.size + len(message.body), message.type, NLM_F_REQUEST, self._sequence, 0
+        )
+        self._socket.settimeout(_ANSWER_SECONDS)
+        self._socket.send(header + message.body)
+        while True:
+            for kind, flags, sequence, payload in self._receive(message.operation):
+                if sequence != wanted:
+                    continue
+                if kind != _NLMSG_ERROR:
+                    return payload
+                code, reason = _outcome(flags, payload)
+                if code in message.tolerated:
+                    return None
+                raise KernelRefused(message.operation, code, reason)
+
+    def find_ifindex(self, name: str) -> int | None:
+        """Index of the link of that name in this socket's namespace (netdevice(7))."""
+        request = struct.pack("16s24x", name.encode())
+        try:
+            answer = fcntl.ioctl(self._socket, _SIOCGIFINDEX, request)
+        except OSError as exc:
+            if exc.errno == errno.ENODEV:
+                return None
+            raise KernelRefused(f"look up link {name}", exc.errno or errno.EIO) from exc
+        return int(struct.unpack_from("=i", answer, 16)[0])
+
+    def _receive(self, operation: str) -> Iterator[tuple[int, int, int, bytes]]:
+        try:
+            data = self._socket.recv(_RECEIVE_BYTES)
+        except TimeoutError as exc:
+            raise KernelRefused(operation, errno.ETIMEDOUT) from exc
+        except OSError as exc:
+            raise KernelRefused(operation, exc.errno or errno.EIO) from exc
+        yield from split(data)
+
+
+def split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Split what was received into (type, flags, sequence, payload)."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, flags, sequence, _port = _HEADER.unpack_from(data, offset)
+        if length < _HEADER.size:
+            return
+        yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
+        offset += (length + 3) & ~3
+
+
+def _outcome(flags: int, payload: bytes) -> tuple[int, str]:
+    """Read nlmsgerr: errno, the request's header (capped), extended reason."""
+    code = -struct.unpack_from("=i", payload)[0]
+    if not code or not flags & _NLM_F_ACK_TLVS:
+        return code, ""
+    start = 4 + _HEADER.size
+    if not flags & _NLM_F_CAPPED:
+        start = 4 + ((struct.unpack_from("=I", payload, 4)[0] + 3) & ~3)
+    reason = attributes(payload, start).get(_NLMSGERR_ATTR_MSG, b"")
+    return code, reason.rstrip(b"\0").decode(errors="replace")

@@ -1,0 +1,123 @@
+"""What the host's kernel has of ours, read in one go."""
+
+from __future__ import annotations
+
+import socket
+from collections import defaultdict
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from coil.domain.attachment import AttachmentKey
+from coil.nodenet import messages as m
+from coil.nodenet.netlink import NetlinkSocket
+from coil.nodenet.parse import (
+    Link,
+    Route,
+    Rule,
+    parse_address,
+    parse_link,
+    parse_route,
+    parse_rule,
+)
+from coil.nodenet.plan import LinkOwner, Tables, find_owner
+
+VERSIONS = (4, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class HostLink:
+    """A host end: the link, whose it is, and its addresses."""
+
+    link: Link
+    owner: LinkOwner | None
+    addresses: frozenset[IPv4Address | IPv6Address]
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """One reading of the host's namespace."""
+
+    links: dict[str, HostLink]
+    """Every veth end by name."""
+    pod_routes: frozenset[Route]
+    export_routes: frozenset[Route]
+    rules: frozenset[Rule]
+
+    def find_link_of(self, key: AttachmentKey) -> HostLink | None:
+        """The host end whose alias names ``key``."""
+        for found in self.links.values():
+            if found.owner and found.owner.key == key:
+                return found
+        return None
+
+
+def observe(netlink: NetlinkSocket, tables: Tables) -> HostState:
+    """Read links, addresses, our tables and the rules. Raises DumpInterrupted, KernelRefused."""
+    addresses: dict[int, set[IPv4Address | IPv6Address]] = defaultdict(set)
+    for version in VERSIONS:
+        for _kind, payload in netlink.dump(m.dump_addresses(version)):
+            found = parse_address(payload)
+            addresses[found.ifindex].add(found.address)
+    links = {
+        link.name: HostLink(link, find_owner(link.alias), frozenset(addresses[link.ifindex]))
+        for link in list_veths(netlink)
+    }
+    rules = {
+        parse_rule(payload)
+        for version in VERSIONS
+        for kind, payload in netlink.dump(m.dump_rules(version))
+        if kind == m.RTM_NEWRULE
+    }
+    return HostState(
+        links=links,
+        pod_routes=frozenset(list_routes(netlink, tables.pod_table)),
+        export_routes=frozenset(list_routes(netlink, tables.export_table)),
+        rules=frozenset(rules),
+    )
+
+
+def list_veths(netlink: NetlinkSocket) -> list[Link]:
+    """All veth ends of the socket's namespace."""
+    links = (parse_link(payload) for _kind, payload in netlink.dump(m.dump_links("veth")))
+    return [link for link in links if link.kind == "veth"]
+
+
+def find_links_of(netlink: NetlinkSocket, keys: frozenset[AttachmentKey]) -> list[Link]:
+    """The veth ends whose alias names one of ``keys``, whatever they are called now."""
+    owned = ((link, find_owner(link.alias)) for link in list_veths(netlink))
+    return [link for link, owner in owned if owner and owner.key in keys]
+
+
+def list_routes(netlink: NetlinkSocket, table: int) -> list[Route]:
+    """The routes of one table, both families."""
+    routes = (
+        parse_route(payload)
+        for version in VERSIONS
+        for _kind, payload in netlink.dump(m.dump_routes(version, table))
+    )
+    return [route for route in routes if route.table == table]
+
+
+def uplink_mtu(netlink: NetlinkSocket) -> int:
+    """The smallest MTU of the links that default routes leave by.
+
+    Without a default route: the smallest of all links that are up and are not loopback or
+    containers'; without any of these, 1500.
+    """
+    indexes: set[int] = set()
+    for probe in (IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1")):  # RFC 5737, RFC 3849
+        payload = netlink.get(m.match_route(probe))
+        if payload:
+            indexes.update(parse_route(payload).ifindexes)
+    links = [parse_link(payload) for _kind, payload in netlink.dump(m.dump_links())]
+    uplinks = [link for link in links if link.ifindex in indexes and not link.loopback]
+    if not uplinks:
+        uplinks = [
+            link for link in links if link.up and not link.loopback and not find_owner(link.alias)
+        ]
+    return min((link.mtu for link in uplinks), default=1500)
+
+
+def loopback_index() -> int:
+    """Index of ``lo`` in the caller's namespace: the link block routes are exported on."""
+    return socket.if_nametoindex("lo")

@@ -1,0 +1,155 @@
+"""What the kernel lists, as frozen dataclasses."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+
+from coil.nodenet import messages as m
+from coil.nodenet.netlink import attributes
+
+_IFINFO_SIZE = 16
+_IFADDR_SIZE = 8
+_RTMSG_SIZE = 12
+_RTNEXTHOP_SIZE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network device as its namespace sees it."""
+
+    ifindex: int
+    name: str
+    up: bool
+    loopback: bool
+    mtu: int
+    mac: str
+    alias: str
+    kind: str
+    peer_ifindex: int
+    """Index of the other end in its own namespace (0: none)."""
+    peer_netnsid: int
+    """Id of the other end's namespace as this one knows it (-1: the same)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkAddress:
+    """An address of a link."""
+
+    ifindex: int
+    address: IPv4Address | IPv6Address
+    prefixlen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of one of our tables."""
+
+    network: IPv4Network | IPv6Network
+    table: int
+    protocol: int
+    unreachable: bool
+    ifindexes: tuple[int, ...]
+    """Outgoing links: one, none, or several for a multipath route."""
+    gateway: IPv4Address | IPv6Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A policy rule."""
+
+    version: int
+    priority: int
+    table: int
+    plain: bool
+    """Whether it applies to all packets (no selector)."""
+
+
+def parse_link(payload: bytes) -> Link:
+    """Read an RTM_NEWLINK or RTM_DELLINK payload."""
+    ifindex, flags = struct.unpack_from("=iI", payload, 4)
+    found = attributes(payload, _IFINFO_SIZE)
+    info = attributes(found.get(m.IFLA_LINKINFO, b""))
+    return Link(
+        ifindex=ifindex,
+        name=_text(found.get(m.IFLA_IFNAME)),
+        up=bool(flags & m.IFF_UP),
+        loopback=bool(flags & m.IFF_LOOPBACK),
+        mtu=_u32(found.get(m.IFLA_MTU)),
+        mac=found.get(m.IFLA_ADDRESS, b"").hex(":"),
+        alias=_text(found.get(m.IFLA_IFALIAS)),
+        kind=_text(info.get(m.IFLA_INFO_KIND)),
+        peer_ifindex=_u32(found.get(m.IFLA_LINK)),
+        peer_netnsid=_s32(found.get(m.IFLA_LINK_NETNSID), -1),
+    )
+
+
+def parse_address(payload: bytes) -> LinkAddress:
+    """Read an RTM_NEWADDR or RTM_DELADDR payload."""
+    prefixlen = payload[1]
+    (ifindex,) = struct.unpack_from("=i", payload, 4)
+    found = attributes(payload, _IFADDR_SIZE)
+    packed = found.get(m.IFA_LOCAL) or found[m.IFA_ADDRESS]
+    return LinkAddress(ifindex, ip_address(packed), prefixlen)
+
+
+def parse_route(payload: bytes) -> Route:
+    """Read an RTM_NEWROUTE or RTM_DELROUTE payload."""
+    af, bits, _src, _tos, table, protocol, _scope, kind = struct.unpack_from("=8B", payload)
+    found = attributes(payload, _RTMSG_SIZE)
+    size = 4 if af == m.family(4) else 16
+    destination = found.get(m.RTA_DST, bytes(size))
+    gateway = found.get(m.RTA_GATEWAY)
+    oif = found.get(m.RTA_OIF)
+    hops = tuple(_next_hops(found.get(m.RTA_MULTIPATH, b"")))
+    return Route(
+        network=ip_network((destination, bits)),
+        table=_u32(found.get(m.RTA_TABLE)) or table,
+        protocol=protocol,
+        unreachable=kind == m.RTN_UNREACHABLE,
+        ifindexes=(_u32(oif),) if oif else hops,
+        gateway=ip_address(gateway) if gateway else None,
+    )
+
+
+def parse_rule(payload: bytes) -> Rule:
+    """Read an RTM_NEWRULE or RTM_DELRULE payload."""
+    af, dst_bits, src_bits, tos, table = struct.unpack_from("=5B", payload)
+    found = attributes(payload, _RTMSG_SIZE)
+    selectors = {1, 2, 3, 10, 17}  # FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_FWMARK, FRA_OIFNAME
+    return Rule(
+        version=4 if af == m.family(4) else 6,
+        priority=_u32(found.get(m.FRA_PRIORITY)),
+        table=_u32(found.get(m.FRA_TABLE)) or table,
+        plain=not (dst_bits or src_bits or tos or selectors & found.keys()),
+    )
+
+
+def _next_hops(data: bytes) -> Iterator[int]:
+    offset = 0
+    while offset + _RTNEXTHOP_SIZE <= len(data):
+        length, _flags, _hops, ifindex = struct.unpack_from("=HBBi", data, offset)
+        yield ifindex
+        offset += (max(length, _RTNEXTHOP_SIZE) + 3) & ~3
+
+
+def _text(data: bytes | None) -> str:
+    return (data or b"").split(b"\0", 1)[0].decode(errors="replace")
+
+
+def _u32(data: bytes | None) -> int:
+    return int.from_bytes(data[:4], sys.byteorder) if data else 0
+
+
+def _s32(data: bytes | None, absent: int) -> int:
+    return int.from_bytes(data[:4], sys.byteorder, signed=True) if data else absent

@@ -1,0 +1,101 @@
+"""Removal of links: those that arrive together share one request.
+
+The kernel makes whoever removes a device wait for a grace period (about 20 ms), but only once for
+all devices of one request. RTM_DELLINK takes several by device group, so links are moved into a
+group that nobody else uses and the group is removed.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from coil.nodenet import messages as m
+from coil.nodenet.netlink import NetlinkSocket
+from coil.nodenet.observe import find_links_of
+from coil.nodenet.plan import LinkOwner, find_owner
+from coil.domain.attachment import AttachmentKey
+from coil.nodenet.veth import find_link
+
+_GROUP = 0x636F696C
+"""'coil': a device group no other program uses."""
+_MOST = 1024
+
+
+@dataclass(slots=True)
+class _Removal:
+    key: AttachmentKey
+    ifname: str
+    done: Future[None] = field(default_factory=Future)
+
+
+class LinkRemover:
+    """A thread that removes links of attachments in batches."""
+
+    def __init__(self) -> None:
+        """Starts the thread in the namespace of the caller."""
+        self._waiting: queue.SimpleQueue[_Removal | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="link-remover", daemon=True)
+        self._thread.start()
+
+    def remove(self, key: AttachmentKey, ifname: str) -> Future[None]:
+        """Remove the host link of an attachment; done when it, and its routes, are gone.
+
+        Success when it is gone already. Only a link whose alias names ``key`` (or none yet) is
+        touched; one that was renamed is found by its alias. Fails with KernelRefused.
+        """
+        removal = _Removal(key, ifname)
+        self._waiting.put(removal)
+        return removal.done
+
+    def close(self) -> None:
+        """Finish what is waiting and end the thread."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        with NetlinkSocket() as netlink:
+            while (first := self._waiting.get()) is not None:
+                batch = [first]
+                while len(batch) < _MOST and not self._waiting.empty():
+                    following = self._waiting.get()
+                    if following is None:
+                        self._waiting.put(None)
+                        break
+                    batch.append(following)
+                _settle(netlink, batch)
+
+
+def _settle(netlink: NetlinkSocket, batch: Sequence[_Removal]) -> None:
+    try:
+        _remove_all(netlink, batch)
+    except Exception as exc:  # noqa: BLE001 - handed to whoever waits; the thread must live
+        for removal in batch:
+            removal.done.set_exception(exc)
+    else:
+        for removal in batch:
+            removal.done.set_result(None)
+
+
+def _remove_all(netlink: NetlinkSocket, batch: Sequence[_Removal]) -> None:
+    indexes: list[int] = []
+    renamed: list[AttachmentKey] = []
+    for removal in batch:
+        link = find_link(netlink, removal.ifname)
+        owner: LinkOwner | None = find_owner(link.alias) if link else None
+        if link and link.kind == "veth" and (not link.alias or (owner and owner.key == removal.key)):
+            indexes.append(link.ifindex)
+        else:
+            renamed.append(removal.key)
+    if renamed:
+        indexes.extend(link.ifindex for link in find_links_of(netlink, frozenset(renamed)))
+    if len(indexes) == 1:
+        netlink.send(m.delete_link(indexes[0]))
+    elif indexes:
+        netlink.send(*(m.put_in_group(ifindex, _GROUP) for ifindex in indexes))
+        netlink.send(m.delete_group(_GROUP))
+
+

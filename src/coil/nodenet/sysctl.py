@@ -1,0 +1,38 @@
+"""The few sysctls coil depends on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from coil.nodenet.errors import KernelRefused
+
+_ROOT = Path("/proc/sys/net")
+_FORWARDING = {4: _ROOT / "ipv4/ip_forward", 6: _ROOT / "ipv6/conf/all/forwarding"}
+
+
+def forwarding(version: int) -> bool:
+    """Whether this namespace forwards packets of the family; False where it has no such family."""
+    try:
+        return _FORWARDING[version].read_text().strip() == "1"
+    except OSError:
+        return False
+
+
+def enable_forwarding(version: int) -> None:
+    """Let this namespace forward packets of the family; idempotent. Raises KernelRefused."""
+    _write(_FORWARDING[version], "1")
+
+
+def enable_ipv6(ifname: str) -> None:
+    """Allow IPv6 on a link of the namespace the calling thread is in. Raises KernelRefused.
+
+    Runtimes make namespaces with disable_ipv6=1 when nobody asked for IPv6.
+    """
+    _write(_ROOT / "ipv6/conf" / ifname / "disable_ipv6", "0")
+
+
+def _write(path: Path, value: str) -> None:
+    try:
+        path.write_text(value)
+    except OSError as exc:
+        raise KernelRefused(f"set {path} to {value}", exc.errno or 0) from exc

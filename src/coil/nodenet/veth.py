@@ -1,0 +1,204 @@
+"""The veth pair of an attachment: make it so, take it back, say what is wrong with it.
+
+Every step can be done again on what a killed run left behind.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+
+from coil.domain.attachment import Attachment
+from coil.nodenet import messages as m
+from coil.nodenet.errors import KernelRefused, LinkExists
+from coil.nodenet.netlink import Message, NetlinkSocket
+from coil.nodenet.netns import NetnsHandle
+from coil.nodenet.parse import Link, parse_link, parse_route
+from coil.nodenet.plan import (
+    DEFAULT_ROUTES,
+    GATEWAYS,
+    HOST_MAC,
+    Tables,
+    alias_of,
+    find_owner,
+    host_network,
+    link_local,
+)
+from coil.nodenet.sysctl import enable_ipv6
+
+StepHook = Callable[[str], None]
+_SECONDARY_TABLE_BASE = 10_000
+"""Inside a pod: table of its second, third... interface is this plus the link's index."""
+_LINK_LOCAL_BITS = 64
+
+
+def attach(host: NetlinkSocket, attachment: Attachment, tables: Tables, step: StepHook) -> None:
+    """Make the pair, its addresses and routes; what is there already of it is kept.
+
+    A pair made by this call is removed again when a later step fails. Raises NetnsGone,
+    NetnsInvalid, LinkExists, KernelRefused. ``step`` is called with the name of each point at
+    which a kill leaves something behind.
+    """
+    with NetnsHandle(attachment.netns) as netns:
+        created = _ensure_pair(host, netns, attachment)
+        try:
+            step("add-linked")
+            ensure_host_end(host, attachment, tables)
+            step("add-routed")
+            _ensure_pod_end(netns, attachment)
+        except Exception:
+            if created:
+                _remove(host, attachment.host_ifname)
+            raise
+
+
+def _ensure_pair(host: NetlinkSocket, netns: NetnsHandle, attachment: Attachment) -> bool:
+    """Make the pair, or find the one that is there; whether it was made."""
+    create = m.create_veth(
+        host_ifname=attachment.host_ifname,
+        host_mac=HOST_MAC,
+        pod_ifname=attachment.key.ifname,
+        pod_mac=attachment.mac,
+        mtu=attachment.mtu,
+        netns_fd=netns.fd,
+    )
+    try:
+        host.send(create)
+    except KernelRefused as exc:
+        if exc.errno != errno.EEXIST:
+            raise
+        if _is_whole(host, netns, attachment):
+            return False
+        host.send(create)  # what stood in the way was ours and is gone
+    return True
+
+
+def _is_whole(host: NetlinkSocket, netns: NetnsHandle, attachment: Attachment) -> bool:
+    """Whether our pair connects host and this namespace; a remnant of ours is removed.
+
+    Raises LinkExists for an interface that is not ours, on either side.
+    """
+    ours = find_link(host, attachment.host_ifname)
+    with netns.open_netlink() as inside:
+        pod_end = find_link(inside, attachment.key.ifname)
+    if ours is None:
+        raise LinkExists(
+            f"CNI_IFNAME {attachment.key.ifname} already exists in {attachment.netns.path}"
+        )
+    owner = find_owner(ours.alias)
+    if ours.kind != "veth" or (ours.alias and (not owner or owner.key != attachment.key)):
+        raise LinkExists(f"host link {attachment.host_ifname} already exists and is not coil's")
+    if pod_end and pod_end.peer_ifindex == ours.ifindex and ours.peer_ifindex == pod_end.ifindex:
+        return True
+    host.send(m.delete_link(ours.ifindex))
+    return False
+
+
+def ensure_host_end(host: NetlinkSocket, attachment: Attachment, tables: Tables) -> None:
+    """Alias, MAC, gateway addresses and pod routes of the host end. Idempotent."""
+    ifindex = _index(host, attachment.host_ifname)
+    host.send(*_host_messages(ifindex, attachment, tables))
+
+
+def _host_messages(ifindex: int, attachment: Attachment, tables: Tables) -> Iterator[Message]:
+    versions = {address.version for address in attachment.addresses}
+    yield m.no_auto_link_local(ifindex)
+    if 4 in versions:
+        # Scope host: not a source for packets to the pod (the kernel takes the node's address),
+        # yet ARP answers for it under arp_ignore=1 (inet_confirm_addr, RT_SCOPE_HOST).
+        yield m.put_address(ifindex, GATEWAYS[4], 32, scope=m.RT_SCOPE_HOST)
+    yield m.raise_link(ifindex, alias=alias_of(attachment), mac=HOST_MAC)
+    if 6 in versions:
+        yield m.put_address(ifindex, GATEWAYS[6], _LINK_LOCAL_BITS, scope=m.RT_SCOPE_LINK)
+    for address in attachment.addresses:
+        network = host_network(address)
+        yield m.put_route(network, ifindex, table=tables.pod_table, protocol=tables.protocol)
+
+
+def _ensure_pod_end(netns: NetnsHandle, attachment: Attachment) -> None:
+    with netns.open_netlink() as inside:
+        ifindex = _index(inside, attachment.key.ifname)
+        try:
+            inside.send(*_pod_messages(ifindex, attachment))
+        except KernelRefused as exc:
+            if exc.errno not in (errno.EACCES, errno.EPERM):
+                raise
+            with netns.entered():
+                enable_ipv6(attachment.key.ifname)
+            inside.send(*_pod_messages(ifindex, attachment))
+        _ensure_pod_routes(inside, ifindex, attachment)
+
+
+def _pod_messages(ifindex: int, attachment: Attachment) -> Iterator[Message]:
+    yield m.no_auto_link_local(ifindex)
+    for address in attachment.addresses:
+        if address.version == 6:
+            local = link_local(attachment.mac)
+            yield m.put_address(ifindex, local, _LINK_LOCAL_BITS, scope=m.RT_SCOPE_LINK)
+        yield m.put_address(ifindex, address, address.max_prefixlen, scope=m.RT_SCOPE_UNIVERSE)
+    yield m.raise_link(ifindex)
+    for address in attachment.addresses:
+        yield m.put_neighbour(ifindex, GATEWAYS[address.version], HOST_MAC)
+
+
+def _ensure_pod_routes(inside: NetlinkSocket, ifindex: int, attachment: Attachment) -> None:
+    """Default routes; an interface after the pod's first gets them in a table of its own."""
+    for address in attachment.addresses:
+        routes = list(_default_routes(address.version, ifindex, m.RT_TABLE_MAIN, only_new=True))
+        failed = [code for code, _reason in inside.try_send(routes) if code]
+        if failed and not _has_default(inside, address.version, ifindex):
+            table = _SECONDARY_TABLE_BASE + ifindex
+            inside.send(
+                *_default_routes(address.version, ifindex, table, only_new=False),
+                m.add_rule(address.version, priority=table, table=table, source=address),
+            )
+
+
+def _default_routes(
+    version: int, ifindex: int, table: int, *, only_new: bool
+) -> Iterator[Message]:
+    gateway = GATEWAYS[version]
+    if version == 4:  # fe80::/64 is on every link, 169.254.1.1 needs saying
+        yield m.put_route(
+            host_network(gateway), ifindex, table=table, protocol=_BOOT, only_new=only_new
+        )
+    yield m.put_route(
+        DEFAULT_ROUTES[version],
+        ifindex,
+        table=table,
+        protocol=_BOOT,
+        gateway=gateway,
+        only_new=only_new,
+    )
+
+
+_BOOT = 3  # RTPROT_BOOT: set up by hand or by a script, as far as the pod is concerned
+
+
+def _has_default(
+    inside: NetlinkSocket, version: int, ifindex: int, table: int = m.RT_TABLE_MAIN
+) -> bool:
+    for _kind, payload in inside.dump(m.dump_routes(version, table)):
+        route = parse_route(payload)
+        if route.network.prefixlen == 0 and ifindex in route.ifindexes:
+            return True
+    return False
+
+
+def find_link(netlink: NetlinkSocket, ifname: str) -> Link | None:
+    """The link of that name in the socket's namespace."""
+    payload = netlink.get(m.get_link(ifname=ifname))
+    return parse_link(payload) if payload else None
+
+
+def _index(netlink: NetlinkSocket, ifname: str) -> int:
+    ifindex = netlink.find_ifindex(ifname)
+    if ifindex is None:
+        raise KernelRefused(f"find link {ifname}", errno.ENODEV)
+    return ifindex
+
+
+def _remove(host: NetlinkSocket, ifname: str) -> None:
+    ifindex = host.find_ifindex(ifname)
+    if ifindex is not None:
+        host.send(m.delete_link(ifindex))
