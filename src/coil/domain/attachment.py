@@ -58,4 +58,6 @@ class Attachment:
     mtu: int
     created_at: int
     """Unix time, seconds."""
+    network: str
+    """Name of the CNI network (netconf ``name``); a GC speaks for one network only. Empty: lost."""
     pod: Pod = Pod()

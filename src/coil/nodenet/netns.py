@@ -92,13 +92,15 @@ class NetnsHandle:
             return NetlinkSocket()
 
 
-def netns_state(netns: Netns) -> bool:
-    """Whether the very namespace that ``netns`` names is there."""
+def is_gone(netns: Netns) -> bool:
+    """Whether the very namespace that ``netns`` names is certainly not there any more."""
     try:
         with NetnsHandle(netns):
-            return True
-    except (NetnsGone, NetnsInvalid):
-        return False
+            return False
+    except NetnsGone:
+        return True
+    except NetnsInvalid:
+        return False  # something is in the way of looking; that is no evidence
 
 
 def _open(path: str) -> int:

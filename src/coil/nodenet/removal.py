@@ -29,6 +29,7 @@ _MOST = 1024
 class _Removal:
     key: AttachmentKey
     ifname: str
+    search: bool
     done: Future[None] = field(default_factory=Future)
 
 
@@ -41,13 +42,13 @@ class LinkRemover:
         self._thread = threading.Thread(target=self._work, name="link-remover", daemon=True)
         self._thread.start()
 
-    def remove(self, key: AttachmentKey, ifname: str) -> Future[None]:
+    def remove(self, key: AttachmentKey, ifname: str, *, search: bool) -> Future[None]:
         """Remove the host link of an attachment; done when it, and its routes, are gone.
 
         Success when it is gone already. Only a link whose alias names ``key`` (or none yet) is
-        touched; one that was renamed is found by its alias. Fails with KernelRefused.
+        touched; ``search``: one that was renamed is found by its alias. Fails with KernelRefused.
         """
-        removal = _Removal(key, ifname)
+        removal = _Removal(key, ifname, search)
         self._waiting.put(removal)
         return removal.done
 
@@ -88,7 +89,7 @@ def _remove_all(netlink: NetlinkSocket, batch: Sequence[_Removal]) -> None:
         owner: LinkOwner | None = find_owner(link.alias) if link else None
         if link and link.kind == "veth" and (not link.alias or (owner and owner.key == removal.key)):
             indexes.append(link.ifindex)
-        else:
+        elif removal.search:
             renamed.append(removal.key)
     if renamed:
         indexes.extend(link.ifindex for link in find_links_of(netlink, frozenset(renamed)))

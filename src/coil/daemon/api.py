@@ -1,0 +1,143 @@
+"""The endpoints of coild beside CNI: what coilctl, probes and Prometheus ask. See docs/api.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from ipaddress import ip_address
+
+from coil.daemon.attach import Attacher
+from coil.daemon.inventory import Address, Inventory
+from coil.daemon.metrics import Metrics
+from coil.daemon.report import Reporter
+from coil.daemon.server import Endpoint, HttpRequest, HttpResponse
+from coil.domain.attachment import Attachment
+from coil.domain.errors import (
+    AddressNotFound,
+    AttachmentNotFound,
+    CoilError,
+    ConfigError,
+    RequestError,
+)
+
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Api:
+    """Handlers; each returns a response and raises only bugs."""
+
+    def __init__(
+        self, *, reporter: Reporter, attacher: Attacher, inventory: Inventory, metrics: Metrics
+    ) -> None:
+        self._reporter = reporter
+        self._attacher = attacher
+        self._inventory = inventory
+        self._metrics = metrics
+        self.is_ready = False
+        """Set once the first reconciliation is through."""
+
+    def endpoints(self) -> Mapping[tuple[str, str], Endpoint]:
+        """For the router."""
+        return {
+            ("GET", "/status"): Endpoint(self._status),
+            ("GET", "/health"): Endpoint(self._health),
+            ("GET", "/ready"): Endpoint(self._ready),
+            ("GET", "/metrics"): Endpoint(self._show_metrics),
+            ("GET", "/blocks"): Endpoint(self._blocks),
+            ("GET", "/addresses"): Endpoint(self._addresses),
+            ("GET", "/address"): Endpoint(self._address),
+            ("POST", "/address/free"): Endpoint(self._free),
+            ("GET", "/explain"): Endpoint(self._explain),
+        }
+
+    async def _status(self, _request: HttpRequest) -> HttpResponse:
+        return reply(200, {**self._reporter.status(), "ready": self.is_ready})
+
+    async def _health(self, _request: HttpRequest) -> HttpResponse:
+        return reply(200, {"healthy": True})
+
+    async def _ready(self, _request: HttpRequest) -> HttpResponse:
+        return reply(200 if self.is_ready else 503, {"ready": self.is_ready})
+
+    async def _show_metrics(self, _request: HttpRequest) -> HttpResponse:
+        return HttpResponse(200, self._metrics.text(), _METRICS_TYPE)
+
+    async def _blocks(self, _request: HttpRequest) -> HttpResponse:
+        return reply(200, self._reporter.blocks())
+
+    async def _addresses(self, _request: HttpRequest) -> HttpResponse:
+        return reply(200, self._reporter.addresses())
+
+    async def _address(self, request: HttpRequest) -> HttpResponse:
+        try:
+            return reply(200, self._reporter.address(_address_of(request)))
+        except CoilError as exc:
+            return refusal(exc)
+
+    async def _free(self, request: HttpRequest) -> HttpResponse:
+        """Detach whoever holds the address: an operator's word, who was asked if sure."""
+        try:
+            address = _address_of(request)
+            holder = self._inventory.find_holder(address)
+            if holder is None:
+                raise AddressNotFound(f"no attachment of this node holds {address}")
+            await self._attacher.delete(holder.key)
+            return reply(200, self._reporter.address(address))
+        except CoilError as exc:
+            return refusal(exc)
+
+    async def _explain(self, request: HttpRequest) -> HttpResponse:
+        try:
+            attachment = self._find(request.query.get("subject", ""))
+            faults = await self._attacher.faults(attachment.key)
+            return reply(200, self._reporter.explain(attachment, faults))
+        except CoilError as exc:
+            return refusal(exc)
+
+    def _find(self, subject: str) -> Attachment:
+        """An attachment by address, container id (or its beginning) or namespace/pod."""
+        matches = [a for a in self._inventory.attachments.values() if _matches(a, subject)]
+        if not subject or not matches:
+            raise AttachmentNotFound(
+                f"nothing on this node is called {subject!r}; give an address, a container id or "
+                "NAMESPACE/POD (coilctl address list shows them)"
+            )
+        if len({a.key.container_id for a in matches}) > 1:
+            raise RequestError(f"{subject!r} fits {len(matches)} attachments; give more of the id")
+        return matches[0]
+
+
+def _matches(attachment: Attachment, subject: str) -> bool:
+    return (
+        attachment.key.container_id.startswith(subject)
+        or subject in map(str, attachment.addresses)
+        or subject == str(attachment.pod)
+    )
+
+
+def _address_of(request: HttpRequest) -> Address:
+    text = request.query.get("address", "")
+    try:
+        return ip_address(text)
+    except ValueError as exc:
+        raise RequestError(f"{text!r} is not an IP address") from exc
+
+
+def reply(status: int, value: object) -> HttpResponse:
+    """A JSON answer."""
+    return HttpResponse(status, json.dumps(value).encode() + b"\n")
+
+
+def refusal(exc: CoilError) -> HttpResponse:
+    """The answer to a request that could not be served: which status each error has."""
+    status = next((code for kind, code in STATUS.items() if isinstance(exc, kind)), 500)
+    return reply(503 if exc.transient else status, {"error": exc.message})
+
+
+STATUS: dict[type[CoilError], int] = {
+    AddressNotFound: 404,
+    AttachmentNotFound: 404,
+    RequestError: 400,
+    ConfigError: 500,
+}
+"""The one table of errors to HTTP status; transient ones are 503, all others 500."""

@@ -1,0 +1,271 @@
+"""ADD, DEL and CHECK of one attachment. Keyed by (container id, ifname), in order for each.
+
+Release comes last: an address is given back only when nothing in the kernel has it any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import structlog
+
+from coil.daemon.fetch import BlockFetcher
+from coil.daemon.inventory import Inventory, OwnedBlock
+from coil.daemon.locks import AttachmentLocks
+from coil.daemon.steps import (
+    ADD_DONE,
+    ADD_JOURNALED,
+    DEL_DONE,
+    DEL_STARTED,
+    DEL_UNLINKED,
+    StepHook,
+)
+from coil.daemon.workers import Workers, settled
+from coil.domain.attachment import Attachment, AttachmentKey, Netns, Pod
+from coil.domain.errors import AttachmentNotFound, RequestError
+from coil.domain.names import PoolName
+from coil.domain.pool import Pool
+from coil.journal.journal import Journal
+from coil.nodenet import messages
+from coil.nodenet.inspect import host_faults, pod_faults
+from coil.nodenet.netlink import NetlinkSocket
+from coil.nodenet.netns import NetnsHandle
+from coil.nodenet.observe import observe
+from coil.nodenet.plan import Tables, calico_ifname, host_ifname, pod_mac
+from coil.nodenet.removal import LinkRemover
+from coil.nodenet.veth import attach, find_link
+
+_log = structlog.get_logger()
+
+IPV6_MIN_MTU = 1280  # RFC 8200, section 5
+
+
+@dataclass(frozen=True, slots=True)
+class AddCall:
+    """What an ADD asks for, checked."""
+
+    key: AttachmentKey
+    netns_path: str
+    network: str
+    pool: PoolName | None
+    mtu: int | None
+    pod: Pod
+
+
+class Attacher:
+    """Carries out ADD, DEL and CHECK against journal, kernel and inventory."""
+
+    def __init__(  # noqa: PLR0913 - composed once, by name
+        self,
+        *,
+        inventory: Inventory,
+        fetcher: BlockFetcher,
+        journal: Journal,
+        workers: Workers,
+        remover: LinkRemover,
+        locks: AttachmentLocks,
+        tables: Tables,
+        mtu: Callable[[], int],
+        calico_names: bool,
+        step: StepHook,
+    ) -> None:
+        self._inventory = inventory
+        self._fetcher = fetcher
+        self._journal = journal
+        self._workers = workers
+        self._remover = remover
+        self._locks = locks
+        self._tables = tables
+        self._mtu = mtu
+        self._calico_names = calico_names
+        self._step = step
+
+    async def add(self, call: AddCall, check_caller: Callable[[], None]) -> Attachment:
+        """Attach a container; the same call again converges and returns the same attachment.
+
+        ``check_caller`` raises when the caller is gone: an ADD whose plugin was killed must not
+        begin after its DEL. On any failure or cancellation everything of it is undone.
+        """
+        async with self._locks.hold(call.key):
+            check_caller()
+            existing = self._inventory.attachments.get(call.key)
+            if existing is not None:
+                return await self._again(existing, call)
+            pool = self._inventory.choose_pool(call.pool, call.pod.namespace)
+            owned, offset = await self._fetcher.allocate(pool, call.key)
+            try:
+                attachment = self._planned(call, pool, owned, offset)
+                await self._displace(attachment)
+                check_caller()
+            except BaseException:
+                self._inventory.release(owned.block.id, offset, cools=False)
+                raise
+            return await self._make(attachment)
+
+    def _planned(
+        self, call: AddCall, pool: Pool, owned: OwnedBlock, offset: int
+    ) -> Attachment:
+        mtu = call.mtu or self._mtu()
+        if 6 in pool.families and mtu < IPV6_MIN_MTU:
+            raise RequestError(
+                f"mtu {mtu} is too small for IPv6, which pool {pool.name} has: use at least "
+                f"{IPV6_MIN_MTU}"
+            )
+        calico = self._calico_names and call.pod.name
+        return Attachment(
+            key=call.key,
+            block=owned.block.id,
+            offset=offset,
+            addresses=owned.block.addresses(offset),
+            netns=Netns(call.netns_path),
+            host_ifname=calico_ifname(call.pod) if calico else host_ifname(call.key),
+            mac=pod_mac(call.key),
+            mtu=mtu,
+            created_at=int(time.time()),
+            network=call.network,
+            pod=call.pod,
+        )
+
+    async def _make(self, planned: Attachment) -> Attachment:
+        """Journal, then kernel; undone on failure and on cancellation."""
+
+        def work(netlink: NetlinkSocket) -> Attachment:
+            with NetnsHandle(planned.netns) as netns:
+                attachment = replace(planned, netns=replace(planned.netns, inode=netns.inode))
+            self._journal.put_attachment(attachment)
+            try:
+                self._step(ADD_JOURNALED)
+                attach(netlink, attachment, self._tables, self._step)
+            except Exception:
+                self._journal.remove_attachments([attachment], freed_at=None)
+                raise
+            self._step(ADD_DONE)
+            return attachment
+
+        future = self._workers.submit(work)
+        try:
+            attachment = await settled(future)
+        except asyncio.CancelledError:
+            if future.exception() is None:
+                await self._take_down(future.result())
+            else:
+                self._inventory.release(planned.block, planned.offset, cools=False)
+            raise
+        except BaseException:
+            self._inventory.release(planned.block, planned.offset, cools=False)
+            raise
+        self._inventory.put_attachment(attachment)
+        _log.info("address allocated", **fields_of(attachment))
+        return attachment
+
+    async def _again(self, existing: Attachment, call: AddCall) -> Attachment:
+        """The same attachment once more: complete what is missing. Its namespace may be new."""
+
+        def work(netlink: NetlinkSocket) -> Attachment:
+            with NetnsHandle(Netns(call.netns_path)) as netns:
+                inode = netns.inode
+            attachment = replace(existing, netns=Netns(call.netns_path, inode))
+            if attachment != existing:
+                self._journal.put_attachment(attachment)
+            attach(netlink, attachment, self._tables, self._step)
+            return attachment
+
+        attachment = await self._workers.run(work)
+        self._inventory.put_attachment(attachment)
+        return attachment
+
+    async def _displace(self, coming: Attachment) -> None:
+        """Free a Calico-compatible link name that an older sandbox of the same pod still has."""
+        for other in self._inventory.attachments.values():
+            if other.host_ifname == coming.host_ifname and other.key != coming.key:
+                await self._rename(other)
+                return
+
+    async def _rename(self, other: Attachment) -> None:
+        renamed = replace(other, host_ifname=host_ifname(other.key))
+
+        def work(netlink: NetlinkSocket) -> None:
+            self._journal.put_attachment(renamed)
+            link = find_link(netlink, other.host_ifname)
+            if link is not None:
+                netlink.send(messages.rename_link(link.ifindex, renamed.host_ifname))
+
+        await self._workers.run(work)
+        self._inventory.put_attachment(renamed)
+
+    async def delete(self, key: AttachmentKey) -> bool:
+        """Detach and give the address back; False when there was nothing. Idempotent."""
+        async with self._locks.hold(key):
+            attachment = self._inventory.attachments.get(key)
+            if attachment is None:
+                # An attachment whose journal was lost may have left a link under its own name.
+                await settled(self._remover.remove(key, host_ifname(key), search=False))
+                return False
+            self._step(DEL_STARTED)
+            await self._take_down(attachment)
+            return True
+
+    async def delete_if_same(self, attachment: Attachment) -> bool:
+        """As ``delete``, but only while the attachment is still this one (for collectors)."""
+        async with self._locks.hold(attachment.key):
+            if self._inventory.attachments.get(attachment.key) != attachment:
+                return False
+            await self._take_down(attachment)
+            return True
+
+    async def _take_down(self, attachment: Attachment) -> None:
+        """Link, then journal, then memory. Once begun it is finished, also when cancelled."""
+        await settled(
+            self._remover.remove(attachment.key, attachment.host_ifname, search=True)
+        )
+        self._step(DEL_UNLINKED)
+        freed_at = self._inventory.clock()
+        future = self._workers.submit(
+            lambda _netlink: self._journal.remove_attachments([attachment], freed_at)
+        )
+        try:
+            await settled(future)
+        finally:
+            if future.done() and future.exception() is None:
+                self._inventory.release(attachment.block, attachment.offset)
+        self._step(DEL_DONE)
+        _log.info("address freed", **fields_of(attachment))
+
+    async def faults(self, key: AttachmentKey) -> list[str]:
+        """What is wrong with an attachment, in kernel and pod. Raises AttachmentNotFound."""
+        async with self._locks.hold(key):
+            attachment = self.get(key)
+
+            def work(netlink: NetlinkSocket) -> list[str]:
+                state = observe(netlink, self._tables)
+                return [*host_faults(state, attachment, self._tables), *pod_faults(attachment)]
+
+            return await self._workers.run(work)
+
+    def get(self, key: AttachmentKey) -> Attachment:
+        """Raises AttachmentNotFound."""
+        attachment = self._inventory.attachments.get(key)
+        if attachment is None:
+            raise AttachmentNotFound(
+                f"this node has no attachment {key}", container_id=key.container_id
+            )
+        return attachment
+
+
+def fields_of(attachment: Attachment) -> dict[str, object]:
+    """An attachment as log fields."""
+    return {
+        "address": ",".join(map(str, attachment.addresses)),
+        "pool": attachment.block.pool,
+        "block": attachment.block.index,
+        "container_id": attachment.key.container_id,
+        "ifname": attachment.key.ifname,
+        "namespace": attachment.pod.namespace,
+        "pod": attachment.pod.name,
+    }
+
+
+

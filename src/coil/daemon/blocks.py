@@ -1,0 +1,176 @@
+"""The life of this node's blocks: claimed, adopted, exported, fenced, given back.
+
+Order is everything: a block is exported only after its claim is confirmed and journaled, and
+withdrawn before it is released. Each step can be killed; ``Ownership.sync`` continues it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from coil.daemon.inventory import Inventory, OwnedBlock
+from coil.daemon.steps import (
+    CLAIM_CONFIRMED,
+    CLAIM_EXPORTED,
+    CLAIM_JOURNALED,
+    RELEASE_DONE,
+    RELEASE_MARKED,
+    RELEASE_WITHDRAWN,
+    StepHook,
+)
+from coil.daemon.workers import Workers
+from coil.domain.block import BlockClaim, BlockId
+from coil.domain.names import NodeName, PoolName
+from coil.journal.journal import Journal
+from coil.nodenet.netlink import NetlinkSocket
+from coil.nodenet.plan import Tables
+from coil.nodenet.routes import Network, RouteChanges, sync_blocks
+from coil.store.contract import BlockStore, Release
+
+_log = structlog.get_logger()
+
+
+class BlockKeeper:
+    """Moves blocks between store, journal, inventory and kernel."""
+
+    def __init__(  # noqa: PLR0913 - the four outside worlds, named
+        self,
+        *,
+        node: NodeName,
+        store: BlockStore,
+        journal: Journal,
+        inventory: Inventory,
+        workers: Workers,
+        tables: Tables,
+        step: StepHook,
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._journal = journal
+        self._inventory = inventory
+        self._workers = workers
+        self._tables = tables
+        self._step = step
+        self._changing = asyncio.Lock()
+        """Claims, releases and syncs with the store are one at a time: else a sync could see a
+        claim that this process is just making as one nobody knows. No ADD waits for it while
+        the node has a free address."""
+
+    async def claim(self, pool: PoolName, count: int) -> None:
+        """Claim up to ``count`` blocks and make them usable. Raises what the store raises."""
+        async with self._changing:
+            claims = await self._store.claim_blocks(self._node, pool, count)
+            self._step(CLAIM_CONFIRMED)
+            for claim in claims:
+                await self._take_in(claim, known=True)
+            await self.sync_routes()
+
+    async def _take_in(self, claim: BlockClaim, *, known: bool) -> None:
+        owned = self._inventory.add_block(claim, {}, known=known)
+        freed = owned.allocator.freed
+        try:
+            await self._workers.run(lambda _netlink: self._journal.put_block(claim, freed))
+        except BaseException:
+            self._inventory.drop_block(claim.id)
+            raise
+        self._step(CLAIM_JOURNALED)
+        _log.info("block acquired", pool=claim.id.pool, block=str(owned.block), known=known)
+
+    async def release(self, owned: OwnedBlock) -> None:
+        """Give an idle block back: mark, withdraw, release, forget. Continues a begun release."""
+        async with self._changing:
+            if owned.allocator.used_count or self._inventory.blocks.get(owned.block.id) is not owned:
+                return
+            owned.releasing = True
+            block_id = owned.block.id
+            await self._workers.run(lambda _netlink: self._journal.mark_releasing(block_id))
+            self._step(RELEASE_MARKED)
+            await self.sync_routes()
+            self._step(RELEASE_WITHDRAWN)
+            outcome = await self._store.release_block(owned.claim)
+            self._step(RELEASE_DONE)
+            await self._forget(block_id)
+            _log.info("block released", block=str(owned.block), outcome=outcome.value)
+            if outcome is Release.NOT_OWNER:
+                _log.warning("block was not ours when it was released", block=str(owned.block))
+
+    async def sync(self, *, restore: bool, past_known: bool) -> None:
+        """Make this node's blocks what the store says they are. Idempotent.
+
+        Unknown ones are adopted, lost ones fenced. ``restore``: the store is new and lost its
+        memory (an embedded one, rebuilt): ask for the blocks back before anything is fenced.
+        ``past_known=False``: the journal is new, so addresses of adopted blocks cool first.
+        Raises StoreError and changes nothing when the store cannot be asked.
+        """
+        async with self._changing:
+            if restore:
+                await self._restore()
+            claims = await self._store.list_node_blocks(self._node)
+            theirs = {claim.id: claim for claim in claims}
+            for block_id in [b for b in self._inventory.blocks if b not in theirs]:
+                await self._fence(block_id)
+            for claim in claims:
+                await self._adopt(claim, past_known=past_known)
+            await self.sync_routes()
+
+    async def _restore(self) -> None:
+        wanted: dict[PoolName, list[int]] = {}
+        for block_id in self._inventory.blocks:
+            wanted.setdefault(block_id.pool, []).append(block_id.index)
+        for pool, indexes in wanted.items():
+            claims = await self._store.reclaim_blocks(self._node, pool, sorted(indexes))
+            _log.warning("blocks put back into the store", pool=pool, blocks=len(claims))
+
+    async def _adopt(self, claim: BlockClaim, *, past_known: bool) -> None:
+        """Take in what the store gives us and the journal does not know.
+
+        Usually a claim that was confirmed just before a kill: nobody has had its addresses since
+        they cooled. A claim with another revision, or with attachments of ours in it, has a past.
+        """
+        known = self._inventory.blocks.get(claim.id)
+        if known is not None and known.claim.revision == claim.revision:
+            return
+        if claim.id.pool not in self._inventory.pools:
+            _log.error("block of an unknown pool", pool=claim.id.pool, index=claim.id.index)
+            return
+        if known is not None:
+            self._inventory.drop_block(claim.id)
+        held = any(block_id == claim.id for block_id, _offset in self._inventory.holders)
+        await self._take_in(claim, known=past_known and known is None and not held)
+
+    async def _fence(self, block_id: BlockId) -> None:
+        """Stop giving from a block that is not ours any more, and withdraw it before all else."""
+        owned = self._inventory.blocks[block_id]
+        lives = owned.allocator.used_count
+        # The journal first: a restart between the two must not announce the block again.
+        await self._forget(block_id)
+        await self.sync_routes()
+        say = _log.error if lives else _log.warning
+        say("block is no longer ours: fenced", block=str(owned.block), live_addresses=lives)
+
+    async def _forget(self, block_id: BlockId) -> None:
+        self._inventory.drop_block(block_id)
+        await self._workers.run(lambda _netlink: self._journal.remove_block(block_id))
+
+    async def sync_routes(self) -> RouteChanges:
+        """Make the kernel's block routes what the inventory says. Idempotent."""
+        live = [owned for owned in self._inventory.blocks.values() if not owned.releasing]
+        networks = _networks(live)
+
+        def make_so(netlink: NetlinkSocket) -> RouteChanges:
+            return sync_blocks(netlink, held=networks, exported=networks, tables=self._tables)
+
+        changes = await self._workers.run(make_so)
+        for owned in live:
+            owned.exported = True
+        if changes:
+            _log.info("block routes changed", added=changes.added, removed=changes.removed)
+            self._step(CLAIM_EXPORTED)
+        return changes
+
+
+def _networks(blocks: Sequence[OwnedBlock]) -> list[Network]:
+    return [network for owned in blocks for network in owned.block.networks]

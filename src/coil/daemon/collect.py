@@ -1,0 +1,120 @@
+"""Removes attachments that nobody will DEL: by the runtime's GC, or because the pod is gone.
+
+Nothing is freed on inference alone. Housekeeping needs two witnesses (no link in the host, not the
+same namespace behind the path), seen in two passes, never on the first after start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from enum import Enum
+
+import structlog
+
+from coil.daemon.attach import Attacher, fields_of
+from coil.daemon.inventory import Inventory
+from coil.daemon.locks import AttachmentLocks
+from coil.daemon.workers import Workers
+from coil.domain.attachment import Attachment, AttachmentKey
+from coil.domain.errors import CoilError
+from coil.nodenet.netlink import NetlinkSocket
+from coil.nodenet.netns import is_gone
+from coil.nodenet.observe import list_veths
+from coil.nodenet.plan import find_owner
+
+_log = structlog.get_logger()
+
+
+class GcMode(Enum):
+    """What collectors may do."""
+
+    ON = "on"
+    OFF = "off"
+    DRY_RUN = "dry-run"
+    """Say what would be removed, remove nothing."""
+
+
+class Collector:
+    """The two ways an attachment ends without a DEL."""
+
+    def __init__(  # noqa: PLR0913 - composed once, by name
+        self,
+        *,
+        inventory: Inventory,
+        attacher: Attacher,
+        workers: Workers,
+        locks: AttachmentLocks,
+        mode: GcMode,
+        period: float,
+    ) -> None:
+        self._inventory = inventory
+        self._attacher = attacher
+        self._workers = workers
+        self._locks = locks
+        self._mode = mode
+        self._period = period
+        self._suspects: frozenset[Attachment] = frozenset()
+
+    async def collect_invalid(self, network: str, valid: Iterable[AttachmentKey]) -> list[str]:
+        """CNI GC: remove this network's attachments that are not in ``valid``.
+
+        Only those that were whole when the call came, and are not being worked on: an ADD that
+        runs beside a GC is not in the runtime's list yet. Returns their keys. Errors of single
+        ones don't stop the others; they are raised together at the end.
+        """
+        keep = frozenset(valid)
+        doomed = [
+            attachment
+            for attachment in self._inventory.attachments.values()
+            if attachment.network == network
+            and attachment.key not in keep
+            and not self._locks.is_held(attachment.key)
+        ]
+        return await self._remove(doomed, why="not in the runtime's list")
+
+    async def run(self) -> None:
+        """Housekeeping for ever."""
+        while True:
+            try:
+                await self.collect_gone()
+            except CoilError as exc:
+                _log.error("housekeeping failed", reason=exc.message)
+            await asyncio.sleep(self._period)
+
+    async def collect_gone(self) -> list[str]:
+        """One pass of housekeeping: remove what this pass and the one before found gone."""
+        candidates = list(self._inventory.attachments.values())
+        gone = await self._workers.run(lambda netlink: _find_gone(netlink, candidates))
+        doomed = [attachment for attachment in gone if attachment in self._suspects]
+        self._suspects = frozenset(gone)
+        return await self._remove(doomed, why="pod is gone")
+
+    async def _remove(self, doomed: Iterable[Attachment], *, why: str) -> list[str]:
+        removed: list[str] = []
+        failed: list[CoilError] = []
+        for attachment in doomed:
+            if self._mode is not GcMode.ON:
+                _log.info("would collect", mode=self._mode.value, why=why, **fields_of(attachment))
+                continue
+            try:
+                if await self._attacher.delete_if_same(attachment):
+                    removed.append(str(attachment.key))
+                    _log.warning("collected", why=why, **fields_of(attachment))
+            except CoilError as exc:
+                failed.append(exc)
+        if failed:
+            raise CoilError(f"{len(failed)} attachments not removed; first: {failed[0].message}")
+        return removed
+
+
+def _find_gone(netlink: NetlinkSocket, candidates: list[Attachment]) -> list[Attachment]:
+    owners = (find_owner(link.alias) for link in list_veths(netlink))
+    linked = {owner.key for owner in owners if owner}
+    return [
+        attachment
+        for attachment in candidates
+        if attachment.key not in linked
+        and netlink.find_ifindex(attachment.host_ifname) is None
+        and is_gone(attachment.netns)
+    ]

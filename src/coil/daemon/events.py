@@ -1,0 +1,61 @@
+"""Turns netlink events into repair passes: only what concerns attachments at rest counts."""
+
+from __future__ import annotations
+
+import asyncio
+
+from coil.daemon.inventory import Inventory
+from coil.daemon.locks import AttachmentLocks
+from coil.daemon.repair import Repairer
+from coil.nodenet.events import Event, EventSocket
+from coil.nodenet.plan import Tables, find_owner
+
+
+class EventWatcher:
+    """Reads the event socket on the loop."""
+
+    def __init__(
+        self,
+        *,
+        inventory: Inventory,
+        locks: AttachmentLocks,
+        repairer: Repairer,
+        tables: Tables,
+    ) -> None:
+        self._inventory = inventory
+        self._locks = locks
+        self._repairer = repairer
+        self._tables = tables
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        events = EventSocket(self._tables)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(events.fileno(), self._read, events)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            loop.remove_reader(events.fileno())
+            events.close()
+
+    def _read(self, events: EventSocket) -> None:
+        # All are read, also after one that matters: the socket must be empty.
+        if any([self._matters(event) for event in events.read()]):  # noqa: C419
+            self._repairer.wake()
+
+    def _matters(self, event: Event) -> bool:
+        """Whether something of ours changed that no verb in flight is changing."""
+        if event.link is not None:
+            owner = find_owner(event.link.alias)
+            return (
+                owner is not None
+                and owner.key in self._inventory.attachments
+                and not self._locks.is_held(owner.key)
+            )
+        if event.route is not None:
+            if event.route.unreachable or event.route.table == self._tables.export_table:
+                return True
+            holder = self._inventory.find_holder(event.route.network.network_address)
+            return holder is not None and not self._locks.is_held(holder.key)
+        # Addresses and rules: while links come and go these say nothing; the period sees to it.
+        return not self._locks

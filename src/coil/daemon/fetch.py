@@ -1,0 +1,186 @@
+"""Blocks ahead of need: claims one when free addresses run low, gives idle ones back.
+
+The only part of coild that an ADD may wait for, and only when the node has no free address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from math import ceil
+
+import structlog
+
+from coil.daemon.blocks import BlockKeeper
+from coil.daemon.inventory import Inventory, OwnedBlock
+from coil.domain.attachment import AttachmentKey
+from coil.domain.errors import CoilError, OutOfAddresses, OutOfBlocks
+from coil.domain.names import PoolName
+from coil.domain.pool import Pool
+
+_log = structlog.get_logger()
+
+DEFAULT_POOL = PoolName("default")
+_MOST_BLOCKS = 16
+"""Blocks per claim: more than a burst on one node needs, little enough to share a pool fairly."""
+_PERIOD = 5.0
+"""Seconds between looks for idle blocks and, after a failed claim, before the next."""
+
+
+class BlockFetcher:
+    """Keeps every pool in use at low water or above, and not far above it."""
+
+    def __init__(self, inventory: Inventory, keeper: BlockKeeper) -> None:
+        self._inventory = inventory
+        self._keeper = keeper
+        self._waiting: dict[PoolName, list[asyncio.Future[None]]] = defaultdict(list)
+        self._wanted: set[PoolName] = {DEFAULT_POOL}
+        self._wake = asyncio.Event()
+        self._not_before: dict[PoolName, float] = defaultdict(float)
+        self.faults: dict[PoolName, CoilError] = {}
+        """Why the last claim for a pool failed; gone with the next that succeeds."""
+
+    async def more(self, pool: Pool) -> None:
+        """Wait until a claim for ``pool`` has brought something; then try to allocate again.
+
+        Raises what the claim failed with: OutOfBlocks, PoolCordoned, StoreError...
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[pool.name].append(future)
+        self.look_at(pool.name)
+        try:
+            await future
+        finally:
+            if future in self._waiting[pool.name]:
+                self._waiting[pool.name].remove(future)
+
+    async def allocate(self, pool: Pool, key: AttachmentKey) -> tuple[OwnedBlock, int]:
+        """Choose an address, waiting for a block only where this node has no free address.
+
+        Raises PoolCordoned, PoolNotFound, or what the claim failed with: OutOfBlocks, StoreError.
+        """
+        while True:
+            try:
+                found = self._inventory.allocate(pool, key)
+            except OutOfAddresses:
+                await self.more(pool)
+                pool = self._inventory.get_pool(pool.name)
+            else:
+                if self._missing(pool):
+                    self.look_at(pool.name)
+                return found
+
+    def look_at(self, pool: PoolName) -> None:
+        """Have this pool's level checked soon."""
+        self._wanted.add(pool)
+        self._wake.set()
+
+    def reconsider(self, pool: PoolName) -> None:
+        """The pool has changed: forget why a claim failed, and look."""
+        self._not_before.pop(pool, None)
+        self.faults.pop(pool, None)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Fetch and give back for ever."""
+        while True:
+            self._wake.clear()
+            for name in sorted(self._wanted | {b.pool for b in self._inventory.blocks}):
+                await self._balance(name)
+            try:
+                async with asyncio.timeout(_PERIOD):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _balance(self, name: PoolName) -> None:
+        pool = self._inventory.pools.get(name)
+        if pool is None:
+            self._settle(name)
+            return
+        missing = 0 if pool.cordoned else self._missing(pool)
+        if missing and not self._waiting[name] and self._inventory.clock() < self._not_before[name]:
+            return
+        if missing:
+            await self._fetch(pool, missing)
+        else:
+            self._settle(name)
+            await self._give_back(pool)
+
+    def _missing(self, pool: Pool) -> int:
+        """How many blocks to claim: enough for who waits, and up to low water."""
+        low_water = max(1, pool.block_size // 2)
+        waiting = len(self._waiting[pool.name])
+        short = waiting + low_water - self._inventory.free_count(pool)
+        return min(_MOST_BLOCKS, ceil(short / pool.block_size)) if short > 0 else 0
+
+    async def _fetch(self, pool: Pool, count: int) -> None:
+        try:
+            await self._keeper.claim(pool.name, count)
+        except CoilError as exc:
+            if pool.name not in self.faults:
+                _log.warning("cannot claim a block", pool=pool.name, reason=exc.message)
+            self.faults[pool.name] = exc
+            self._not_before[pool.name] = self._inventory.clock() + _PERIOD
+            self._fail(pool.name, self._explained(pool, exc))
+        else:
+            self.faults.pop(pool.name, None)
+            self._settle(pool.name)
+            if self._missing(pool):
+                self._wake.set()
+
+    def _explained(self, pool: Pool, exc: CoilError) -> CoilError:
+        if not isinstance(exc, OutOfBlocks):
+            return exc
+        return OutOfBlocks(
+            f"pool {pool.name} is full: all its {pool.block_count} blocks are owned by nodes and "
+            f"this node has no free address; add a subnet with: coilctl pool add-subnet "
+            f"{pool.name} SUBNET",
+            pool=pool.name,
+        )
+
+    def _settle(self, name: PoolName) -> None:
+        for future in self._waiting.pop(name, []):
+            if not future.done():
+                future.set_result(None)
+
+    def _fail(self, name: PoolName, exc: CoilError) -> None:
+        """Fail those who wait; where some could still be served they try again first."""
+        pool = self._inventory.pools.get(name)
+        free = self._inventory.free_count(pool) if pool else 0
+        for future in self._waiting.pop(name, []):
+            if future.done():
+                continue
+            if free > 0:
+                free -= 1
+                future.set_result(None)
+            else:
+                future.set_exception(exc)
+
+    async def _give_back(self, pool: Pool) -> None:
+        """Release idle blocks: all but one, as long as low water holds; all of a cordoned pool."""
+        for owned in self._surplus(pool):
+            try:
+                await self._keeper.release(owned)
+            except CoilError as exc:
+                _log.warning(
+                    "cannot give a block back", block=str(owned.block), reason=exc.message
+                )
+                return
+
+    def _surplus(self, pool: Pool) -> list[OwnedBlock]:
+        half_released = [
+            owned
+            for owned in self._inventory.blocks.values()
+            if owned.block.pool == pool.name and owned.releasing
+        ]
+        idle = self._inventory.idle_blocks(pool)
+        if pool.cordoned:
+            return half_released + idle
+        surplus: list[OwnedBlock] = []
+        free = self._inventory.free_count(pool) - pool.block_size
+        low_water = max(1, pool.block_size // 2)
+        while len(idle) > 1 and free >= low_water:
+            surplus.append(idle.pop())
+            free -= pool.block_size
+        return half_released + surplus

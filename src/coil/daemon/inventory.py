@@ -1,0 +1,159 @@
+"""What this node has: pools known, blocks owned, attachments held. The loop thread only.
+
+A copy of the journal with the allocators beside it. No I/O, so every method is atomic on the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+
+from coil.domain.allocation import BlockAllocator
+from coil.domain.attachment import Attachment, AttachmentKey
+from coil.domain.block import Block, BlockClaim, BlockId
+from coil.domain.errors import AddressInUse, OutOfAddresses, PoolCordoned, PoolNotFound
+from coil.domain.names import PoolName
+from coil.domain.pool import Pool
+
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(slots=True)
+class OwnedBlock:
+    """A block whose claim was confirmed, and which of its addresses are used, free, cooling."""
+
+    block: Block
+    claim: BlockClaim
+    allocator: BlockAllocator
+    releasing: bool = False
+    exported: bool = False
+    """Whether its routes were made: no address is given before."""
+
+
+@dataclass(slots=True)
+class Inventory:
+    """See module. ``now`` is CLOCK_BOOTTIME in seconds."""
+
+    clock: Callable[[], float]
+    pools: dict[PoolName, Pool] = field(default_factory=dict)
+    blocks: dict[BlockId, OwnedBlock] = field(default_factory=dict)
+    attachments: dict[AttachmentKey, Attachment] = field(default_factory=dict)
+    holders: dict[tuple[BlockId, int], AttachmentKey] = field(default_factory=dict)
+    """Who has each offset given out, also while an ADD is still on its way."""
+
+    def get_pool(self, name: PoolName) -> Pool:
+        """Raises PoolNotFound."""
+        pool = self.pools.get(name)
+        if pool is None:
+            raise PoolNotFound(
+                f"pool {name} does not exist; create it with: coilctl pool create {name} SUBNET",
+                pool=name,
+            )
+        return pool
+
+    def choose_pool(self, netconf_pool: PoolName | None, namespace: str) -> Pool:
+        """netconf's pool, else the one named like the pod's namespace, else ``default``."""
+        if netconf_pool is not None:
+            return self.get_pool(netconf_pool)
+        named = self.pools.get(PoolName(namespace))
+        return named if named is not None else self.get_pool(PoolName("default"))
+
+    def add_block(self, claim: BlockClaim, freed: dict[int, float], *, known: bool) -> OwnedBlock:
+        """Take a confirmed claim in. ``known=False``: the past of its addresses is unknown."""
+        block = self.get_pool(claim.id.pool).block(claim.id.index)
+        used = [offset for held, offset in self.holders if held == claim.id]
+        rest = {offset: at for offset, at in freed.items() if offset not in used}
+        allocator = BlockAllocator(block.size, used=used, freed=rest)
+        if not known:
+            allocator.retire_fresh(self.clock())
+        owned = OwnedBlock(block, claim, allocator)
+        self.blocks[claim.id] = owned
+        return owned
+
+    def drop_block(self, block_id: BlockId) -> None:
+        """Forget a block; attachments in it stay what they are."""
+        self.blocks.pop(block_id, None)
+
+    def put_attachment(self, attachment: Attachment) -> None:
+        """Take a journaled attachment in (at start) or replace one. Raises AddressInUse."""
+        place = (attachment.block, attachment.offset)
+        if self.holders.get(place, attachment.key) != attachment.key:
+            raise AddressInUse(f"{attachment.addresses[0]} is held by {self.holders[place]}")
+        self.holders[place] = attachment.key
+        self.attachments[attachment.key] = attachment
+
+    def allocate(self, pool: Pool, key: AttachmentKey) -> tuple[OwnedBlock, int]:
+        """Choose an address for ``key``. Raises OutOfAddresses, PoolCordoned."""
+        if pool.cordoned:
+            raise PoolCordoned(
+                f"pool {pool.name} is cordoned and gives no addresses; "
+                f"allow it with: coilctl pool uncordon {pool.name}",
+                pool=pool.name,
+            )
+        now = self.clock()
+        for owned in self.usable_blocks(pool.name):
+            offset = owned.allocator.allocate(now, pool.cool_down)
+            if offset is not None:
+                self.holders[owned.block.id, offset] = key
+                return owned, offset
+        raise OutOfAddresses(f"this node has no free address of pool {pool.name}", pool=pool.name)
+
+    def release(self, block: BlockId, offset: int, *, cools: bool = True) -> None:
+        """Give an address back after everything else of it is gone. Unknown ones are ignored."""
+        key = self.holders.pop((block, offset), None)
+        if key is None:
+            return
+        found = self.attachments.get(key)
+        if found and (found.block, found.offset) == (block, offset):
+            del self.attachments[key]
+        owned = self.blocks.get(block)
+        if owned and offset in owned.allocator.used:
+            if cools:
+                owned.allocator.free(offset, self.clock())
+            else:
+                owned.allocator.cancel(offset)
+
+    def usable_blocks(self, pool: PoolName) -> Iterator[OwnedBlock]:
+        """Blocks addresses may be given from, in the order they were claimed."""
+        for owned in self.blocks.values():
+            if owned.block.pool == pool and owned.exported and not owned.releasing:
+                yield owned
+
+    def free_count(self, pool: Pool) -> int:
+        """Addresses this node could give at once. Cooling ones don't count."""
+        now = self.clock()
+        return sum(
+            owned.allocator.free_count(now, pool.cool_down)
+            for owned in self.usable_blocks(pool.name)
+        )
+
+    def idle_blocks(self, pool: Pool) -> list[OwnedBlock]:
+        """Usable blocks with nothing used and nothing cooling, newest last."""
+        now = self.clock()
+        return [
+            owned
+            for owned in self.usable_blocks(pool.name)
+            if owned.allocator.is_idle(now, pool.cool_down)
+        ]
+
+    def find_holder(self, address: Address) -> Attachment | None:
+        """The attachment that holds ``address``."""
+        for attachment in self.attachments.values():
+            if address in attachment.addresses:
+                return attachment
+        return None
+
+    def find_block(self, address: Address) -> OwnedBlock | None:
+        """The owned block ``address`` lies in."""
+        for owned in self.blocks.values():
+            if owned.block.find_offset(address) is not None:
+                return owned
+        return None
+
+    def set_pools(self, pools: Iterable[Pool]) -> None:
+        """Replace what is known of pools; a pool with blocks here is kept in any case."""
+        found = {pool.name: pool for pool in pools}
+        for name in {block_id.pool for block_id in self.blocks} - found.keys():
+            found[name] = self.pools[name]
+        self.pools = found

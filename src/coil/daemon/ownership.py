@@ -1,0 +1,123 @@
+"""Keeps pools and owned blocks equal to what the store says. Losing the store changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from coil.daemon.blocks import BlockKeeper
+from coil.daemon.fetch import BlockFetcher
+from coil.daemon.inventory import Inventory
+from coil.daemon.problems import Problems
+from coil.daemon.recover import Recoverer
+from coil.daemon.workers import Workers
+from coil.domain.errors import CoilError, PoolExists
+from coil.domain.names import NodeName
+from coil.domain.pool import Pool
+from coil.journal.journal import Journal
+from coil.store.contract import Store
+
+_log = structlog.get_logger()
+
+
+class Ownership:
+    """Watches the store; syncs at start, on its word, and every period."""
+
+    def __init__(  # noqa: PLR0913 - composed once, by name
+        self,
+        *,
+        node: NodeName,
+        store: Store,
+        store_url: str,
+        journal: Journal,
+        inventory: Inventory,
+        keeper: BlockKeeper,
+        fetcher: BlockFetcher,
+        recoverer: Recoverer,
+        workers: Workers,
+        problems: Problems,
+        period: float,
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._url = store_url
+        self._journal = journal
+        self._inventory = inventory
+        self._keeper = keeper
+        self._fetcher = fetcher
+        self._recoverer = recoverer
+        self._workers = workers
+        self._problems = problems
+        self._period = period
+        self._one_sync = asyncio.Lock()
+
+    async def watch_pools(self) -> None:
+        """Apply pool changes live, for ever."""
+        async for pools in self._store.watch_pools():
+            await self._set_pools(pools)
+        raise RuntimeError("the watch of pools ended")
+
+    async def watch_blocks(self) -> None:
+        """Sync whenever the store's word on our blocks changes, for ever."""
+        async for claims in self._store.watch_node_blocks(self._node):
+            known = {(o.claim.id, o.claim.revision) for o in self._inventory.blocks.values()}
+            if {(claim.id, claim.revision) for claim in claims} != known:
+                await self.sync()
+        raise RuntimeError("the watch of blocks ended")
+
+    async def resync(self) -> None:
+        """Sync every period, for ever: what no watch tells (a store made anew) is found here."""
+        while True:
+            await asyncio.sleep(self._period)
+            await self.sync()
+
+    async def sync(self) -> None:
+        """Be equal to the store; a store that can't be asked is a problem, never an exception."""
+        try:
+            async with self._one_sync:
+                await self._sync()
+        except CoilError as exc:
+            self._problems.put("store", exc.message)
+        else:
+            self._problems.clear("store")
+
+    async def _sync(self) -> None:
+        identity = f"{await self._store.identity()} {self._url}"
+        known = await self._workers.run(lambda _netlink: self._journal.store_identity())
+        restore = self._is_remade(known, identity)
+        if restore:
+            await self._restore_pools()
+        await self._set_pools(await self._store.list_pools())
+        if not known:
+            await self._recoverer.recover()
+        await self._keeper.sync(restore=restore, past_known=bool(known))
+        if known != identity:
+            await self._workers.run(lambda _netlink: self._journal.set_store_identity(identity))
+
+    def _is_remade(self, known: str, identity: str) -> bool:
+        """Whether the embedded store was made anew under the same URL: then we know better."""
+        if not known or known == identity or not self._url.startswith("sqlite:"):
+            return False
+        return known.partition(" ")[2] == self._url
+
+    async def _restore_pools(self) -> None:
+        for pool in list(self._inventory.pools.values()):
+            try:
+                await self._store.create_pool(pool)
+                _log.error("store was made anew: pool put back from the journal", pool=pool.name)
+            except PoolExists:
+                continue
+
+    async def _set_pools(self, pools: Sequence[Pool]) -> None:
+        before = dict(self._inventory.pools)
+        self._inventory.set_pools(pools)
+        if self._inventory.pools == before:
+            return
+        after = list(self._inventory.pools.values())
+        await self._workers.run(lambda _netlink: self._journal.put_pools(after))
+        _log.info("pools changed", pools=sorted(self._inventory.pools))
+        for name in self._inventory.pools:
+            if before.get(name) != self._inventory.pools[name]:
+                self._fetcher.reconsider(name)

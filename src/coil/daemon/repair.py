@@ -1,0 +1,155 @@
+"""Makes the kernel what the journal says, at start and for ever.
+
+Woken by netlink events (something of ours was deleted or went down) and by a period. Works
+attachment by attachment under the lock that ADD and DEL take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from coil.daemon.blocks import BlockKeeper
+from coil.daemon.inventory import Inventory
+from coil.daemon.locks import AttachmentLocks
+from coil.daemon.problems import Problems
+from coil.daemon.steps import no_step
+from coil.daemon.workers import Workers
+from coil.domain.attachment import Attachment
+from coil.domain.errors import CoilError
+from coil.nodenet.errors import NetnsGone, NodeNetError
+from coil.nodenet.inspect import host_faults
+from coil.nodenet.netlink import NetlinkSocket
+from coil.nodenet.observe import HostState, observe
+from coil.nodenet.parse import Route
+from coil.nodenet.plan import Tables
+from coil.nodenet.routes import RouteChanges, remove_route, sync_rules
+from coil.nodenet.sysctl import enable_forwarding, forwarding
+from coil.nodenet.veth import attach, ensure_host_end
+
+_log = structlog.get_logger()
+
+_SETTLE = 0.05
+"""Seconds between an event and the pass it causes: deletions come in bursts."""
+
+
+class Repairer:
+    """Compares desired with actual, and mends."""
+
+    def __init__(  # noqa: PLR0913 - composed once, by name
+        self,
+        *,
+        inventory: Inventory,
+        keeper: BlockKeeper,
+        workers: Workers,
+        locks: AttachmentLocks,
+        tables: Tables,
+        problems: Problems,
+        period: float,
+    ) -> None:
+        self._inventory = inventory
+        self._keeper = keeper
+        self._workers = workers
+        self._locks = locks
+        self._tables = tables
+        self._problems = problems
+        self._period = period
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Have a pass made soon."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Repair for ever."""
+        while True:
+            try:
+                async with asyncio.timeout(self._period):
+                    await self._wake.wait()
+                await asyncio.sleep(_SETTLE)
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            await self.repair()
+
+    async def repair(self) -> None:
+        """One pass. What can't be mended becomes a problem; this raises nothing expected."""
+        try:
+            state = await self._workers.run(self._repair_host)
+            await self._keeper.sync_routes()
+        except CoilError as exc:
+            self._problems.put("kernel", exc.message)
+            return
+        self._problems.clear("kernel")
+        broken = [
+            attachment
+            for attachment in list(self._inventory.attachments.values())
+            if host_faults(state, attachment, self._tables)
+        ]
+        self._problems.keep("attachment", {str(attachment.key) for attachment in broken})
+        for attachment in broken:
+            await self._repair_attachment(attachment)
+        await self._remove_strays(state)
+
+    def _repair_host(self, netlink: NetlinkSocket) -> HostState:
+        state = observe(netlink, self._tables)
+        changes = sync_rules(netlink, state, self._tables)
+        if changes:
+            _log.warning("repaired rules", added=changes.added)
+        versions = {n.version for o in list(self._inventory.blocks.values()) for n in o.block.networks}
+        for version in versions:
+            if not forwarding(version):
+                enable_forwarding(version)
+                _log.warning("switched forwarding on", family=version)
+        return state
+
+    async def _repair_attachment(self, attachment: Attachment) -> None:
+        """Mend one attachment, unless it changed since or its pod is gone (the collector's)."""
+        async with self._locks.hold(attachment.key):
+            if self._inventory.attachments.get(attachment.key) != attachment:
+                return
+            try:
+                mended = await self._workers.run(lambda netlink: self._mend(netlink, attachment))
+            except NetnsGone:
+                return
+            except NodeNetError as exc:
+                self._problems.put("attachment", exc.message, str(attachment.key))
+                return
+        if mended:
+            self._problems.clear("attachment", str(attachment.key))
+            _log.warning(
+                "repaired attachment", container_id=attachment.key.container_id, faults=mended
+            )
+
+    def _mend(self, netlink: NetlinkSocket, attachment: Attachment) -> list[str]:
+        """Read again under the lock, mend, and return what had been wrong."""
+        faults = host_faults(observe(netlink, self._tables), attachment, self._tables)
+        if not faults:
+            return []
+        if netlink.find_ifindex(attachment.host_ifname) is not None:
+            ensure_host_end(netlink, attachment, self._tables)
+        else:
+            attach(netlink, attachment, self._tables, no_step)
+        return faults
+
+    async def _remove_strays(self, state: HostState) -> None:
+        """Remove pod routes of ours that lead to links of no attachment."""
+        ours = {a.host_ifname for a in self._inventory.attachments.values()}
+        live = {found.link.ifindex for found in state.links.values() if found.owner}
+        known = {state.links[name].link.ifindex for name in ours if name in state.links}
+        strays = [
+            route
+            for route in state.pod_routes
+            if not route.unreachable
+            and route.protocol == self._tables.protocol
+            and not set(route.ifindexes) & (live | known)
+        ]
+        if strays:
+            changes = await self._workers.run(lambda netlink: _remove(netlink, strays))
+            _log.warning("removed stray routes", removed=changes.removed)
+
+
+def _remove(netlink: NetlinkSocket, strays: list[Route]) -> RouteChanges:
+    netlink.send(*(remove_route(route) for route in strays))
+    return RouteChanges(removed=[f"{route.network} table {route.table}" for route in strays])

@@ -1,0 +1,74 @@
+"""coild's settings: what can be set, what the defaults are, what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from coil.daemon.collect import GcMode
+from coil.domain.errors import ConfigError
+from coil.domain.names import NodeName
+from coil.nodenet.plan import Tables
+
+DEFAULT_STORE = "sqlite:///var/lib/coil/store.db"
+DEFAULT_SOCKET = Path("/run/coil/coild.sock")
+DEFAULT_STATE_DIR = Path("/run/coil")
+_MIN_MTU, _MAX_MTU = 68, 65_535
+_MAX_SOCKET_PATH = 107
+"""Bytes of sockaddr_un.sun_path less the NUL (unix(7))."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything coild is told. Raises ConfigError for what cannot be."""
+
+    node_name: NodeName
+    store: str = DEFAULT_STORE
+    socket: Path = DEFAULT_SOCKET
+    state_dir: Path = DEFAULT_STATE_DIR
+    mtu: int = 0
+    """Bytes; 0: that of the uplink."""
+    tables: Tables = Tables()
+    calico_names: bool = False
+    gc: GcMode = GcMode.ON
+    metrics_addr: str = ""
+    """HOST:PORT for /metrics over TCP; empty: none."""
+    period: float = 30.0
+    """Seconds between two passes of repair, of sync with the store, and of housekeeping."""
+    log_level: str = "info"
+    log_format: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.mtu and not _MIN_MTU <= self.mtu <= _MAX_MTU:
+            raise ConfigError(f"mtu must be 0 (detect) or {_MIN_MTU} to {_MAX_MTU}")
+        for name, path in (("socket", self.socket), ("state-dir", self.state_dir)):
+            if not path.is_absolute():
+                raise ConfigError(f"{name} must be an absolute path, not {str(path)!r}")
+        if len(str(self.socket).encode()) > _MAX_SOCKET_PATH:
+            raise ConfigError(f"socket path is longer than {_MAX_SOCKET_PATH} bytes")
+        if self.tables.pod_table == self.tables.export_table:
+            raise ConfigError("pod-table and export-table must differ")
+        if self.period <= 0:
+            raise ConfigError("period must be positive")
+        if self.metrics_addr:
+            self.metrics_endpoint()
+
+    def metrics_endpoint(self) -> tuple[str, int]:
+        """Host and port of ``metrics_addr``. Raises ConfigError."""
+        host, colon, port = self.metrics_addr.rpartition(":")
+        if not colon or not port.isdigit() or not 0 < int(port) < 1 << 16:
+            raise ConfigError(
+                f"metrics-addr {self.metrics_addr!r} must be HOST:PORT, like 127.0.0.1:9384"
+            )
+        return host.strip("[]"), int(port)
+
+    def shown(self) -> dict[str, object]:
+        """As ``--print-config`` prints them: flags' names, plain values."""
+        fields = asdict(self)
+        tables = fields.pop("tables")
+        fields |= tables | {
+            "socket": str(self.socket),
+            "state_dir": str(self.state_dir),
+            "gc": self.gc.value,
+        }
+        return {name.replace("_", "-"): value for name, value in fields.items()}

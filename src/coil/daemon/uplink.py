@@ -1,0 +1,35 @@
+"""The MTU pods get: set, or that of the uplink, looked at again every so often."""
+
+from __future__ import annotations
+
+import asyncio
+
+from coil.daemon.workers import Workers
+from coil.nodenet.observe import uplink_mtu
+
+_PERIOD = 30.0
+"""Seconds. An ADD must not pay for a look at all links; uplinks change rarely."""
+
+
+class UplinkMtu:
+    """Pods that are there keep the MTU they were given."""
+
+    def __init__(self, workers: Workers, fixed: int) -> None:
+        """``fixed``: bytes, or 0 to detect."""
+        self._workers = workers
+        self._fixed = fixed
+        self._detected = 1500
+
+    def get(self) -> int:
+        """Bytes."""
+        return self._fixed or self._detected
+
+    async def refresh(self) -> None:
+        """Look now."""
+        self._detected = await self._workers.run(uplink_mtu)
+
+    async def run(self) -> None:
+        """Look every period, for ever."""
+        while True:
+            await asyncio.sleep(_PERIOD)
+            await self.refresh()

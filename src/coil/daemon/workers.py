@@ -1,0 +1,105 @@
+"""Threads for what blocks: kernel and journal steps. Each has a netlink socket of its own.
+
+A thread that cannot come back from a pod's namespace is never used again; another takes its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+import structlog
+
+from coil.nodenet.netlink import NetlinkSocket
+from coil.nodenet.netns import NetnsStuck
+
+T = TypeVar("T")
+_Job = Callable[[NetlinkSocket], None]
+_log = structlog.get_logger()
+
+THREADS = 8
+"""Enough that a few slow namespaces hold nobody up; the kernel's own lock (rtnl) lets about two
+make progress at a time, so more would only take memory."""
+
+
+class Workers:
+    """A fixed number of worker threads in the namespace of the caller."""
+
+    def __init__(self, threads: int = THREADS) -> None:
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._threads: set[threading.Thread] = set()
+        for number in range(threads):
+            self._start(number)
+
+    async def run(self, step: Callable[[NetlinkSocket], T]) -> T:
+        """Run ``step`` in a thread and return what it returns.
+
+        A step that has begun is never abandoned: cancellation waits for its end, then propagates.
+        """
+        future = self.submit(step)
+        return await settled(future)
+
+    def submit(self, step: Callable[[NetlinkSocket], T]) -> Future[T]:
+        """Queue ``step``; the future settles when it has run."""
+        future: Future[T] = Future()
+
+        def job(netlink: NetlinkSocket) -> None:
+            try:
+                result = step(netlink)
+            except NetnsStuck as exc:
+                future.set_exception(RuntimeError("a thread is lost in a pod's namespace"))
+                raise exc from None
+            except BaseException as exc:  # noqa: BLE001 - handed to whoever waits
+                future.set_exception(exc)
+            else:
+                future.set_result(result)
+
+        self._jobs.put(job)
+        return future
+
+    def close(self) -> None:
+        """Finish what is queued and end the threads."""
+        threads = list(self._threads)
+        for _thread in threads:
+            self._jobs.put(None)
+        for thread in threads:
+            thread.join()
+
+    def _start(self, number: int) -> None:
+        thread = threading.Thread(
+            target=self._work, args=(number,), name=f"worker-{number}", daemon=True
+        )
+        self._threads.add(thread)
+        thread.start()
+
+    def _work(self, number: int) -> None:
+        with NetlinkSocket() as netlink:
+            while (job := self._jobs.get()) is not None:
+                try:
+                    job(netlink)
+                except NetnsStuck:
+                    _log.error("thread lost in a namespace", worker=number)
+                    self._threads.discard(threading.current_thread())
+                    # A thread starts in the namespace of the process's first one: the host's.
+                    threading.Timer(0, self._start, (number,)).start()
+                    return
+
+
+async def settled(future: Future[T]) -> T:
+    """Await a thread's future to its end, also when cancelled meanwhile (then raise that)."""
+    waiting = asyncio.wrap_future(future)
+    try:
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        while not waiting.done():
+            try:
+                await asyncio.wait([waiting])
+            except asyncio.CancelledError:
+                continue
+        if not waiting.cancelled():
+            waiting.exception()  # seen: whoever was cancelled looks at the state, not at this
+        raise

@@ -1,0 +1,266 @@
+"""The journal of one node: a SQLite file in the state directory.
+
+Written before the kernel is touched and cleared after, so that whoever starts next knows what may
+be there. Transactions survive a kill of the process, not a power loss (no fsync): after that no
+pod lives either, and the boot id tells. Methods are synchronous (tens of microseconds), safe to
+call from any thread, and raise JournalError.
+"""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from coil.domain.attachment import Attachment, AttachmentKey
+from coil.domain.block import BlockClaim, BlockId
+from coil.domain.errors import CoilError, ConfigError
+from coil.domain.pool import Pool
+from coil.journal import schema
+from coil.journal.errors import JournalError, JournalLocked
+from coil.journal.schema import JournaledBlock
+
+FILE_NAME = "journal.db"
+
+
+@dataclass(slots=True)
+class JournalState:
+    """Everything the journal holds. Times are CLOCK_BOOTTIME seconds of this boot."""
+
+    pools: list[Pool] = field(default_factory=list)
+    blocks: list[JournaledBlock] = field(default_factory=list)
+    attachments: list[Attachment] = field(default_factory=list)
+    freed: dict[BlockId, dict[int, float]] = field(default_factory=dict)
+
+
+class Journal:
+    """Open with ``Journal.open``; one process at a time."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self.path = path
+        self.kept_aside: Path | None = None
+        """Where a journal that could not be read was moved, if that happened at open."""
+        self.rebooted = False
+        """Whether it was written in an earlier boot: its attachments have ended with that."""
+
+    @classmethod
+    def open(cls, state_dir: Path, *, boot_id: str) -> Journal:
+        """Open or make the journal of ``state_dir``; one that cannot be read is kept aside.
+
+        Raises JournalLocked when another process has it, ConfigError when the directory or file
+        cannot be used.
+        """
+        path = state_dir / FILE_NAME
+        try:
+            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as exc:
+            raise ConfigError(f"cannot make state directory {state_dir}: {exc.strerror}") from exc
+        try:
+            return cls._open_file(path, boot_id)
+        except ConfigError:
+            raise
+        except (sqlite3.DatabaseError, CoilError, ValueError, TypeError, KeyError):
+            kept_aside = _keep_aside(path)
+        journal = cls._open_file(path, boot_id)
+        journal.kept_aside = kept_aside
+        return journal
+
+    @classmethod
+    def _open_file(cls, path: Path, boot_id: str) -> Journal:
+        journal = cls(_connect(path), path)
+        try:
+            journal._begin(boot_id)
+            journal.load()
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    def _begin(self, boot_id: str) -> None:
+        """Make or check the tables; recognise a reboot."""
+        connection = self._connection
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                self._make_tables()
+            elif version != schema.FORMAT:
+                raise ConfigError(
+                    f"journal {self.path} has format {version}, this coild knows "
+                    f"{schema.FORMAT}: it was written by a newer coild; use that one"
+                )
+            row = connection.execute("SELECT value FROM meta WHERE key = 'boot_id'").fetchone()
+            self.rebooted = row is not None and row[0] != boot_id
+            if self.rebooted:
+                # Times of another boot mean nothing now: all had ended when this boot began.
+                connection.execute("UPDATE freed SET freed_at = 0")
+            connection.execute("REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id,))
+
+    def _make_tables(self) -> None:
+        for statement in schema.TABLES.split(";"):
+            self._connection.execute(statement)
+        self._connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        self._connection.execute(f"PRAGMA user_version = {schema.FORMAT}")
+
+    def close(self) -> None:
+        """Close the file and give up the lock; idempotent."""
+        self._connection.close()
+
+    def load(self) -> JournalState:
+        """Read everything."""
+        state = JournalState()
+        with self._transaction() as connection:
+            pools = connection.execute("SELECT name, spec FROM pools ORDER BY name")
+            state.pools = [schema.pool_from_row(*row) for row in pools]
+            connection.row_factory = sqlite3.Row
+            try:
+                blocks = connection.execute("SELECT * FROM blocks ORDER BY pool, idx")
+                state.blocks = [schema.block_from_row(row) for row in map(dict, blocks)]
+                held = connection.execute("SELECT * FROM attachments")
+                state.attachments = [schema.attachment_from_row(row) for row in map(dict, held)]
+            finally:
+                connection.row_factory = None
+            for pool, index, offset, at in connection.execute("SELECT * FROM freed"):
+                state.freed.setdefault(BlockId(pool, index), {})[offset] = at
+        return state
+
+    def store_identity(self) -> str:
+        """Identity of the store this journal was last equal to.
+
+        Empty: none yet. Then nothing is known of the past, whatever the store says is ours.
+        """
+        with self._transaction() as connection:
+            row = connection.execute("SELECT value FROM meta WHERE key = 'store'").fetchone()
+        return str(row[0]) if row else ""
+
+    def set_store_identity(self, identity: str) -> None:
+        """Remember the store, after the first sync with it."""
+        with self._transaction() as connection:
+            connection.execute("REPLACE INTO meta VALUES ('store', ?)", (identity,))
+
+    def put_pools(self, pools: Iterable[Pool]) -> None:
+        """Remember these pools and no others."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM pools")
+            rows = map(schema.pool_to_row, pools)
+            connection.executemany("INSERT INTO pools VALUES (?, ?)", rows)
+
+    def put_block(self, claim: BlockClaim, freed: dict[int, float] | None = None) -> None:
+        """Remember a confirmed claim, with offsets that are to cool from the given times."""
+        block = claim.id
+        with self._transaction() as connection:
+            connection.execute(
+                "REPLACE INTO blocks VALUES (?, ?, ?, ?, 0)",
+                (block.pool, block.index, claim.node, claim.revision),
+            )
+            rows = [(block.pool, block.index, offset, at) for offset, at in (freed or {}).items()]
+            connection.executemany("REPLACE INTO freed VALUES (?, ?, ?, ?)", rows)
+
+    def mark_releasing(self, block: BlockId) -> None:
+        """Remember that the block is being given back."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE blocks SET releasing = 1 WHERE pool = ? AND idx = ?",
+                (block.pool, block.index),
+            )
+
+    def remove_block(self, block: BlockId) -> None:
+        """Forget a block and when its addresses were freed. Attachments in it stay."""
+        where = (block.pool, block.index)
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM blocks WHERE pool = ? AND idx = ?", where)
+            connection.execute("DELETE FROM freed WHERE pool = ? AND idx = ?", where)
+
+    def put_attachment(self, attachment: Attachment) -> None:
+        """Write an attachment; its address is no longer a freed one. Replaces its older self."""
+        place = (attachment.block.pool, attachment.block.index, attachment.offset)
+        with self._transaction() as connection:
+            # Not REPLACE: that would silently drop another holder of the same address.
+            self._remove_attachment(connection, attachment.key)
+            connection.execute(
+                "INSERT INTO attachments VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                schema.attachment_to_row(attachment),
+            )
+            connection.execute("DELETE FROM freed WHERE pool = ? AND idx = ? AND offset = ?", place)
+
+    def remove_attachments(self, attachments: Sequence[Attachment], freed_at: float | None) -> None:
+        """Take attachments out, in one transaction; their addresses were freed at ``freed_at``.
+
+        None: no pod ever had them. Unknown ones are passed over.
+        """
+        with self._transaction() as connection:
+            for attachment in attachments:
+                self._remove_attachment(connection, attachment.key)
+                if freed_at is not None:
+                    block = attachment.block
+                    connection.execute(
+                        "REPLACE INTO freed VALUES (?, ?, ?, ?)",
+                        (block.pool, block.index, attachment.offset, freed_at),
+                    )
+
+    @staticmethod
+    def _remove_attachment(connection: sqlite3.Connection, key: AttachmentKey) -> None:
+        connection.execute(
+            "DELETE FROM attachments WHERE container_id = ? AND ifname = ?",
+            (key.container_id, key.ifname),
+        )
+
+    def forget_freed(self, block: BlockId, offset: int) -> None:
+        """Let an address be as if never used (an operator's word)."""
+        with self._transaction() as connection:
+            connection.execute(
+                "DELETE FROM freed WHERE pool = ? AND idx = ? AND offset = ?",
+                (block.pool, block.index, offset),
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._lock, self._connection as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+        except sqlite3.Error as exc:
+            raise JournalError(
+                f"cannot use journal {self.path}: {exc}; check space and permissions of "
+                f"{self.path.parent}"
+            ) from exc
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        connection = sqlite3.connect(
+            path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=64
+        )
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("COMMIT")
+        path.chmod(0o600)
+    except sqlite3.OperationalError as exc:
+        if "locked" in str(exc):
+            raise JournalLocked(
+                f"another coild uses {path}; give each coild its own --state-dir"
+            ) from exc
+        raise ConfigError(f"cannot open journal {path}: {exc}") from exc
+    return connection
+
+
+def _keep_aside(path: Path) -> Path:
+    """Move a file that cannot be read out of the way, under a name that tells when."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    aside = path.with_name(f"{path.name}.corrupt-{stamp}")
+    for suffix in ("", "-wal", "-shm"):
+        try:
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+        except OSError as exc:
+            if exc.errno != errno.ENOENT:
+                raise ConfigError(f"cannot move {path} aside: {exc.strerror}") from exc
+    return aside
