@@ -105,9 +105,7 @@ class Attacher:
                 raise
             return await self._make(attachment)
 
-    def _planned(
-        self, call: AddCall, pool: Pool, owned: OwnedBlock, offset: int
-    ) -> Attachment:
+    def _planned(self, call: AddCall, pool: Pool, owned: OwnedBlock, offset: int) -> Attachment:
         mtu = call.mtu or self._mtu()
         if 6 in pool.families and mtu < IPV6_MIN_MTU:
             raise RequestError(
@@ -218,9 +216,7 @@ class Attacher:
 
     async def _take_down(self, attachment: Attachment) -> None:
         """Link, then journal, then memory. Once begun it is finished, also when cancelled."""
-        await settled(
-            self._remover.remove(attachment.key, attachment.host_ifname, search=True)
-        )
+        await settled(self._remover.remove(attachment.key, attachment.host_ifname, search=True))
         self._step(DEL_UNLINKED)
         freed_at = self._inventory.clock()
         future = self._workers.submit(
@@ -266,6 +262,3 @@ def fields_of(attachment: Attachment) -> dict[str, object]:
         "namespace": attachment.pod.namespace,
         "pod": attachment.pod.name,
     }
-
-
-

@@ -82,7 +82,10 @@ class BlockKeeper:
     async def release(self, owned: OwnedBlock) -> None:
         """Give an idle block back: mark, withdraw, release, forget. Continues a begun release."""
         async with self._changing:
-            if owned.allocator.used_count or self._inventory.blocks.get(owned.block.id) is not owned:
+            if (
+                owned.allocator.used_count
+                or self._inventory.blocks.get(owned.block.id) is not owned
+            ):
                 return
             owned.releasing = True
             block_id = owned.block.id

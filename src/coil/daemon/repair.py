@@ -97,7 +97,9 @@ class Repairer:
         changes = sync_rules(netlink, state, self._tables)
         if changes:
             _log.warning("repaired rules", added=changes.added)
-        versions = {n.version for o in list(self._inventory.blocks.values()) for n in o.block.networks}
+        versions = {
+            n.version for o in list(self._inventory.blocks.values()) for n in o.block.networks
+        }
         for version in versions:
             if not forwarding(version):
                 enable_forwarding(version)

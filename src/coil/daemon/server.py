@@ -78,13 +78,17 @@ class HttpResponse:
 Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
+def _never(_request: HttpRequest) -> bool:
+    return False
+
+
 @dataclass(slots=True)
 class Endpoint:
     """What serves a (method, path)."""
 
     handler: Handler
-    ends_with_caller: bool = False
-    """Cancel the request when its caller goes away."""
+    ends_with_caller: Callable[[HttpRequest], bool] = _never
+    """Whether to cancel a request when its caller goes away."""
 
 
 class Router:
@@ -228,7 +232,7 @@ class _Connection(asyncio.Protocol):
         # asyncio's TransportSocket lacks recv(); the descriptor is the same.
         caller = Caller(sock._sock)  # noqa: SLF001
         request = HttpRequest(method, target.path, dict(pairs), bytes(self._body), caller)
-        self._ends_with_caller = found.ends_with_caller
+        self._ends_with_caller = found.ends_with_caller(request)
         self.task = self._group.create_task(self._serve(found.handler, request))
 
     async def _serve(self, handler: Handler, request: HttpRequest) -> None:

@@ -206,9 +206,12 @@ def _check_network(network: Network) -> None:
     """Refuse what can never be a pod's address."""
     whole = network.prefixlen == 0
     special = (
-        network.is_loopback or network.is_multicast or network.is_link_local or whole
+        network.is_loopback
+        or network.is_multicast
+        or network.is_link_local
+        or whole
         or network.is_unspecified
-        or network.overlaps(_UNUSABLE[network.version])  # type: ignore[arg-type]
+        or network.overlaps(_UNUSABLE[network.version])
     )
     if special:
         raise InvalidPool(

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from coil.domain.attachment import Attachment, AttachmentKey
 from coil.domain.block import BlockClaim, BlockId
+from coil.domain.codec import pool_from_json, pool_to_json
 from coil.domain.errors import CoilError, ConfigError
 from coil.domain.pool import Pool
 from coil.journal import schema
@@ -118,7 +119,7 @@ class Journal:
         state = JournalState()
         with self._transaction() as connection:
             pools = connection.execute("SELECT name, spec FROM pools ORDER BY name")
-            state.pools = [schema.pool_from_row(*row) for row in pools]
+            state.pools = [pool_from_json(*row) for row in pools]
             connection.row_factory = sqlite3.Row
             try:
                 blocks = connection.execute("SELECT * FROM blocks ORDER BY pool, idx")
@@ -149,7 +150,7 @@ class Journal:
         """Remember these pools and no others."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM pools")
-            rows = map(schema.pool_to_row, pools)
+            rows = [(pool.name, pool_to_json(pool)) for pool in pools]
             connection.executemany("INSERT INTO pools VALUES (?, ?)", rows)
 
     def put_block(self, claim: BlockClaim, freed: dict[int, float] | None = None) -> None:

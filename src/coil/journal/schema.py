@@ -17,7 +17,6 @@ from coil.domain.names import (
     parse_node_name,
     parse_pool_name,
 )
-from coil.domain.pool import Pool, parse_subnet
 
 APPLICATION_ID = 0x636F696A  # 'coij'
 FORMAT = 1
@@ -55,29 +54,6 @@ class JournaledBlock:
     claim: BlockClaim
     releasing: bool
     """Its release has begun: nothing may be given from it, and the release must be finished."""
-
-
-def pool_to_row(pool: Pool) -> tuple[str, str]:
-    """(name, spec)."""
-    spec = {
-        "subnets": [str(subnet) for subnet in pool.subnets],
-        "block_size_log2": pool.block_size_log2,
-        "cool_down": pool.cool_down,
-        "cordoned": pool.cordoned,
-    }
-    return pool.name, json.dumps(spec)
-
-
-def pool_from_row(name: str, spec: str) -> Pool:
-    """Inverse of pool_to_row. Raises ValueError, KeyError, TypeError or CoilError."""
-    fields = json.loads(spec)
-    return Pool(
-        parse_pool_name(name),
-        tuple(parse_subnet(text) for text in fields["subnets"]),
-        int(fields["block_size_log2"]),
-        int(fields["cool_down"]),
-        bool(fields["cordoned"]),
-    )
 
 
 def block_from_row(row: Mapping[str, object]) -> JournaledBlock:

@@ -86,5 +86,3 @@ def _has_way_out(inside: NetlinkSocket, version: int, ifindex: int) -> bool:
             if route.network.prefixlen == 0 and ifindex in route.ifindexes:
                 return True
     return False
-
-

@@ -87,7 +87,11 @@ def _remove_all(netlink: NetlinkSocket, batch: Sequence[_Removal]) -> None:
     for removal in batch:
         link = find_link(netlink, removal.ifname)
         owner: LinkOwner | None = find_owner(link.alias) if link else None
-        if link and link.kind == "veth" and (not link.alias or (owner and owner.key == removal.key)):
+        if (
+            link
+            and link.kind == "veth"
+            and (not link.alias or (owner and owner.key == removal.key))
+        ):
             indexes.append(link.ifindex)
         elif removal.search:
             renamed.append(removal.key)
@@ -98,5 +102,3 @@ def _remove_all(netlink: NetlinkSocket, batch: Sequence[_Removal]) -> None:
     elif indexes:
         netlink.send(*(m.put_in_group(ifindex, _GROUP) for ifindex in indexes))
         netlink.send(m.delete_group(_GROUP))
-
-

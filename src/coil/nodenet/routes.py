@@ -38,9 +38,7 @@ def sync_rules(netlink: NetlinkSocket, state: HostState, tables: Tables) -> Rout
             for rule in state.rules
         )
         if not there:
-            netlink.send(
-                m.add_rule(version, priority=tables.rule_priority, table=tables.pod_table)
-            )
+            netlink.send(m.add_rule(version, priority=tables.rule_priority, table=tables.pod_table))
             changes.added.append(f"rule {tables.rule_priority} IPv{version}")
     return changes
 

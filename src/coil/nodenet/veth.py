@@ -154,9 +154,7 @@ def _ensure_pod_routes(inside: NetlinkSocket, ifindex: int, attachment: Attachme
             )
 
 
-def _default_routes(
-    version: int, ifindex: int, table: int, *, only_new: bool
-) -> Iterator[Message]:
+def _default_routes(version: int, ifindex: int, table: int, *, only_new: bool) -> Iterator[Message]:
     gateway = GATEWAYS[version]
     if version == 4:  # fe80::/64 is on every link, 169.254.1.1 needs saying
         yield m.put_route(

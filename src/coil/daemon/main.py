@@ -1,0 +1,175 @@
+"""The command line of coild."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+
+from coil import __version__
+from coil.daemon import app
+from coil.daemon.collect import GcMode
+from coil.daemon.settings import DEFAULT_SOCKET, DEFAULT_STATE_DIR, DEFAULT_STORE, Settings
+from coil.domain.errors import CoilError, ConfigError
+from coil.domain.names import parse_node_name
+from coil.nodenet.plan import Tables
+from coil.process import logging
+from coil.process.supervise import Supervisor, supervise
+from coil.store.open import open_store
+
+DEFAULT_CONFIG = Path("/etc/coil/coild.toml")
+_EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: systemd shows its name
+_log = structlog.get_logger()
+
+
+def _read_config(context: click.Context, _parameter: click.Parameter, value: Path) -> Path:
+    """Let the file's keys (names of flags) be the defaults. A missing default file is fine."""
+    if not value.exists() and value == DEFAULT_CONFIG:
+        return value
+    try:
+        found = tomllib.loads(value.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise click.BadParameter(f"cannot read {value}: {exc}") from exc
+    known = {parameter.name for parameter in context.command.params}
+    keys = {key.replace("-", "_"): text for key, text in found.items()}
+    unknown = sorted(keys.keys() - known)
+    if unknown:
+        raise click.BadParameter(f"{value} has unknown keys: {', '.join(unknown)}")
+    context.default_map = keys
+    return value
+
+
+@click.command(
+    context_settings={"auto_envvar_prefix": "COIL", "help_option_names": ["-h", "--help"]}
+)
+@click.version_option(__version__, prog_name="coild")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    is_eager=True,
+    callback=_read_config,
+    help="TOML file whose keys are the names of these options.",
+)
+@click.option("--node-name", default="", help="This node's name. [default: the host's name]")
+@click.option("--store", default=DEFAULT_STORE, show_default=True, help="URL of the store.")
+@click.option(
+    "--socket",
+    "socket",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_SOCKET,
+    show_default=True,
+    help="Unix socket to serve on.",
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_STATE_DIR,
+    show_default=True,
+    help="Directory of the journal.",
+)
+@click.option("--mtu", type=int, default=0, help="MTU of pods. [default: that of the uplink]")
+@click.option(
+    "--pod-table",
+    type=click.IntRange(1, 2**32 - 1),
+    default=116,
+    show_default=True,
+    help="Routing table of pod routes.",
+)
+@click.option(
+    "--rule-priority",
+    type=click.IntRange(1, 32765),
+    default=2000,
+    show_default=True,
+    help="Priority of the rule that looks pod routes up.",
+)
+@click.option(
+    "--export-table",
+    type=click.IntRange(1, 2**32 - 1),
+    default=119,
+    show_default=True,
+    help="Routing table a routing daemon learns blocks from.",
+)
+@click.option(
+    "--protocol",
+    type=click.IntRange(5, 255),
+    default=30,
+    show_default=True,
+    help="Protocol id of our routes.",
+)
+@click.option(
+    "--calico-names/--no-calico-names",
+    default=False,
+    show_default=True,
+    help="Name host links the way Calico's policy engine expects.",
+)
+@click.option(
+    "--gc",
+    type=click.Choice([mode.value for mode in GcMode]),
+    default="on",
+    show_default=True,
+    help="What collectors of dead attachments may do.",
+)
+@click.option("--metrics-addr", default="", help="HOST:PORT for /metrics over TCP. [default: none]")
+@click.option(
+    "--period",
+    type=float,
+    default=30.0,
+    show_default=True,
+    help="Seconds between passes of repair, sync and housekeeping.",
+)
+@click.option("--log-level", type=click.Choice(logging.LEVELS), default="info", show_default=True)
+@click.option("--log-format", type=click.Choice(logging.FORMATS), default="auto", show_default=True)
+@click.option("--print-config", is_flag=True, help="Print the settings in force and exit.")
+def main(config: Path, *, print_config: bool, **options: Any) -> None:
+    """Serve the CNI plugin of this node: addresses, links and routes of its pods.
+
+    Every option can be set by COIL_<OPTION> in the environment, too, or in the config file.
+    """
+    del config  # its callback has used it
+    logging.configure(level=options["log_level"], fmt=options["log_format"])
+    try:
+        settings = _settings(options)
+        if print_config:
+            click.echo(json.dumps(settings.shown(), indent=2))
+            return
+        # Threads that return from a system call wait for the interpreter's lock at most this
+        # long; the default of 5 ms would be most of an ADD.
+        sys.setswitchinterval(0.0005)
+        asyncio.run(_run(settings))
+    except CoilError as exc:
+        click.echo(f"coild: {exc.message}", err=True)
+        sys.exit(_EXIT_CONFIG if isinstance(exc, ConfigError) else 1)
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    tables = Tables(**{field.name: options.pop(field.name) for field in fields(Tables)})
+    name = options.pop("node_name") or os.environ.get("NODE_NAME") or socket.gethostname().lower()
+    mode = GcMode(options.pop("gc"))
+    return Settings(node_name=parse_node_name(name), tables=tables, gc=mode, **options)
+
+
+async def _run(settings: Settings) -> None:
+    store = await open_store(settings.store)
+    try:
+
+        async def start(supervisor: Supervisor) -> None:
+            await app.run(settings, store, supervisor)
+
+        await supervise(start)
+    finally:
+        await store.close()
+
+
+if __name__ == "__main__":
+    main()

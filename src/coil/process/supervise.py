@@ -1,0 +1,68 @@
+"""One group of tasks per process: eternal tasks may not end, a signal ends them all.
+
+The only place that makes tasks which outlive a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class TaskEnded(RuntimeError):
+    """An eternal task returned. The process ends, so that its manager starts it anew."""
+
+
+class Supervisor:
+    """Handed to the main coroutine by ``supervise``."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+
+    def spawn(self, name: str, eternal: Callable[[], Awaitable[None]]) -> None:
+        """Run a task that must not end before the process does."""
+        self._tasks.append(self._group.create_task(_guard(name, eternal), name=name))
+
+    async def wait_stopping(self) -> None:
+        """Wait for SIGTERM or SIGINT."""
+        await self._stopping.wait()
+
+    def stop(self) -> None:
+        """As if a signal had come; idempotent."""
+        self._stopping.set()
+
+    def end_tasks(self) -> None:
+        """Cancel what was spawned."""
+        for task in self._tasks:
+            task.cancel()
+
+
+async def supervise(main: Callable[[Supervisor], Awaitable[None]]) -> None:
+    """Run ``main``; a failure in it or in a task it spawned ends all and is raised.
+
+    A single failure is raised as itself, several as an ExceptionGroup.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            supervisor = Supervisor(group)
+            loop = asyncio.get_running_loop()
+            for number in _SIGNALS:
+                loop.add_signal_handler(number, supervisor.stop)
+            try:
+                await main(supervisor)
+            finally:
+                supervisor.end_tasks()
+    except ExceptionGroup as exc:
+        if len(exc.exceptions) == 1:
+            raise exc.exceptions[0] from None
+        raise
+
+
+async def _guard(name: str, eternal: Callable[[], Awaitable[None]]) -> None:
+    await eternal()
+    raise TaskEnded(f"task {name!r} ended")
