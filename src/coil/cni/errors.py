@@ -99,18 +99,16 @@ def code_of(exc: BaseException, command: str) -> Code:
     """The code for a failure of ``command``; 999 for what nobody foresaw."""
     if isinstance(exc, CniError):
         return exc.code
-    if isinstance(exc, TimeoutError):
-        return Code.TRY_AGAIN
-    if not isinstance(exc, CoilError):
-        return Code.BUG
-    if exc.transient:
+    if _may_pass(exc):
         return Code.NOT_AVAILABLE if command == "STATUS" else Code.TRY_AGAIN
     if command == "STATUS" and isinstance(exc, domain.PoolNotFound):
         return Code.NOT_AVAILABLE
-    for kind in type(exc).__mro__:
-        if kind.__name__ in _CODES:
-            return _CODES[kind.__name__]
-    return Code.BUG
+    names = (kind.__name__ for kind in type(exc).__mro__)
+    return next((_CODES[name] for name in names if name in _CODES), Code.BUG)
+
+
+def _may_pass(exc: BaseException) -> bool:
+    return isinstance(exc, TimeoutError) or (isinstance(exc, CoilError) and exc.transient)
 
 
 def is_mapped(kind: type[CoilError]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
 
@@ -43,7 +43,7 @@ class Request:
     netconf: Netconf
     key: AttachmentKey | None = None
     netns: str = ""
-    pod: Pod = Pod()
+    pod: Pod = field(default_factory=Pod)
 
 
 def parse_command(variables: Mapping[str, str]) -> Command:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -46,6 +46,21 @@ _DRAIN_SECONDS = 10.0
 
 
 @dataclass(slots=True)
+class _Base:
+    """What all parts stand on."""
+
+    settings: Settings
+    store: Store
+    journal: Journal
+    inventory: Inventory
+    workers: Workers
+    remover: LinkRemover
+    step: StepHook
+    problems: Problems = field(default_factory=Problems)
+    locks: AttachmentLocks = field(default_factory=AttachmentLocks)
+
+
+@dataclass(slots=True)
 class _Parts:
     """What the start wires together."""
 
@@ -54,7 +69,6 @@ class _Parts:
     fetcher: BlockFetcher
     collector: Collector
     watcher: EventWatcher
-    keeper: BlockKeeper
     api: Api
     cni: CniEndpoint
     mtu: UplinkMtu
@@ -68,7 +82,7 @@ async def run(
     with contextlib.closing(journal):
         inventory = _load(journal)
         async with _threads() as (workers, remover):
-            parts = _compose(settings, store, journal, inventory, workers, remover, step)
+            parts = _compose(_Base(settings, store, journal, inventory, workers, remover, step))
             await _reconcile(parts)
             await _serve(settings, parts, supervisor)
 
@@ -103,72 +117,97 @@ async def _threads() -> AsyncIterator[tuple[Workers, LinkRemover]]:
         await asyncio.to_thread(workers.close)
 
 
-def _compose(  # noqa: PLR0913, PLR0915, PLR0917 - wiring is long and has no branches
-    settings: Settings,
-    store: Store,
-    journal: Journal,
-    inventory: Inventory,
-    workers: Workers,
-    remover: LinkRemover,
-    step: StepHook,
-) -> _Parts:
-    problems, locks, tables = Problems(), AttachmentLocks(), settings.tables
-    mtu = UplinkMtu(workers, settings.mtu)
+def _compose(base: _Base) -> _Parts:
+    settings, inventory, workers = base.settings, base.inventory, base.workers
     keeper = BlockKeeper(
         node=settings.node_name,
-        store=store,
-        journal=journal,
+        store=base.store,
+        journal=base.journal,
         inventory=inventory,
         workers=workers,
-        tables=tables,
-        step=step,
+        tables=settings.tables,
+        step=base.step,
     )
-    fetcher = BlockFetcher(inventory, keeper)
-    attacher = Attacher(
+    fetcher, mtu = BlockFetcher(inventory, keeper), UplinkMtu(workers, settings.mtu)
+    attacher = _attacher(base, fetcher, mtu)
+    collector = Collector(
         inventory=inventory,
-        fetcher=fetcher,
-        journal=journal,
+        attacher=attacher,
         workers=workers,
-        remover=remover,
-        locks=locks,
-        tables=tables,
-        mtu=mtu.get,
-        calico_names=settings.calico_names,
-        step=step,
+        locks=base.locks,
+        mode=settings.gc,
+        period=settings.period,
     )
     repairer = Repairer(
         inventory=inventory,
         keeper=keeper,
         workers=workers,
-        locks=locks,
-        tables=tables,
-        problems=problems,
+        locks=base.locks,
+        tables=settings.tables,
+        problems=base.problems,
         period=settings.period,
     )
-    collector = Collector(
-        inventory=inventory,
-        attacher=attacher,
-        workers=workers,
-        locks=locks,
-        mode=settings.gc,
-        period=settings.period,
+    api, cni = _endpoints(base, attacher, collector, fetcher)
+    return _Parts(
+        ownership=_ownership(base, keeper, fetcher),
+        repairer=repairer,
+        fetcher=fetcher,
+        collector=collector,
+        watcher=EventWatcher(
+            inventory=inventory, locks=base.locks, repairer=repairer, tables=settings.tables
+        ),
+        api=api,
+        cni=cni,
+        mtu=mtu,
     )
-    ownership = Ownership(
+
+
+def _attacher(base: _Base, fetcher: BlockFetcher, mtu: UplinkMtu) -> Attacher:
+    return Attacher(
+        inventory=base.inventory,
+        fetcher=fetcher,
+        journal=base.journal,
+        workers=base.workers,
+        remover=base.remover,
+        locks=base.locks,
+        tables=base.settings.tables,
+        mtu=mtu.get,
+        calico_names=base.settings.calico_names,
+        step=base.step,
+    )
+
+
+def _ownership(base: _Base, keeper: BlockKeeper, fetcher: BlockFetcher) -> Ownership:
+    settings = base.settings
+    recoverer = Recoverer(
+        inventory=base.inventory,
+        journal=base.journal,
+        workers=base.workers,
+        tables=settings.tables,
+    )
+    return Ownership(
         node=settings.node_name,
-        store=store,
+        store=base.store,
         store_url=settings.store,
-        journal=journal,
-        inventory=inventory,
+        journal=base.journal,
+        inventory=base.inventory,
         keeper=keeper,
         fetcher=fetcher,
-        recoverer=Recoverer(inventory=inventory, journal=journal, workers=workers, tables=tables),
-        workers=workers,
-        problems=problems,
+        recoverer=recoverer,
+        workers=base.workers,
+        problems=base.problems,
         period=settings.period,
     )
-    reporter = Reporter(settings.node_name, settings.store, inventory, problems, tables)
-    metrics = Metrics(inventory, problems)
-    watcher = EventWatcher(inventory=inventory, locks=locks, repairer=repairer, tables=tables)
+
+
+def _endpoints(
+    base: _Base, attacher: Attacher, collector: Collector, fetcher: BlockFetcher
+) -> tuple[Api, CniEndpoint]:
+    settings, inventory = base.settings, base.inventory
+    reporter = Reporter(
+        settings.node_name, settings.store, inventory, base.problems, settings.tables
+    )
+    metrics = Metrics(inventory, base.problems)
     api = Api(reporter=reporter, attacher=attacher, inventory=inventory, metrics=metrics)
     cni = CniEndpoint(
         attacher=attacher,
@@ -177,7 +216,7 @@ def _compose(  # noqa: PLR0913, PLR0915, PLR0917 - wiring is long and has no bra
         fetcher=fetcher,
         metrics=metrics,
     )
-    return _Parts(ownership, repairer, fetcher, collector, watcher, keeper, api, cni, mtu)
+    return api, cni
 
 
 async def _reconcile(parts: _Parts) -> None:

@@ -58,7 +58,7 @@ class AddCall:
 class Attacher:
     """Carries out ADD, DEL and CHECK against journal, kernel and inventory."""
 
-    def __init__(  # noqa: PLR0913 - composed once, by name
+    def __init__(
         self,
         *,
         inventory: Inventory,

@@ -28,6 +28,7 @@ from coil.journal.journal import Journal
 from coil.nodenet.netlink import NetlinkSocket
 from coil.nodenet.plan import Tables
 from coil.nodenet.routes import Network, RouteChanges, sync_blocks
+from coil.nodenet.sysctl import ensure_forwarding
 from coil.store.contract import BlockStore, Release
 
 _log = structlog.get_logger()
@@ -36,7 +37,7 @@ _log = structlog.get_logger()
 class BlockKeeper:
     """Moves blocks between store, journal, inventory and kernel."""
 
-    def __init__(  # noqa: PLR0913 - the four outside worlds, named
+    def __init__(
         self,
         *,
         node: NodeName,
@@ -159,18 +160,20 @@ class BlockKeeper:
         await self._workers.run(lambda _netlink: self._journal.remove_block(block_id))
 
     async def sync_routes(self) -> RouteChanges:
-        """Make the kernel's block routes what the inventory says. Idempotent."""
+        """Make block routes, and forwarding, what the inventory needs. Idempotent."""
         live = [owned for owned in self._inventory.blocks.values() if not owned.releasing]
         networks = _networks(live)
 
         def make_so(netlink: NetlinkSocket) -> RouteChanges:
-            return sync_blocks(netlink, held=networks, exported=networks, tables=self._tables)
+            changes = sync_blocks(netlink, held=networks, exported=networks, tables=self._tables)
+            changes.added.extend(ensure_forwarding({network.version for network in networks}))
+            return changes
 
         changes = await self._workers.run(make_so)
         for owned in live:
             owned.exported = True
         if changes:
-            _log.info("block routes changed", added=changes.added, removed=changes.removed)
+            _log.info("node routes changed", added=changes.added, removed=changes.removed)
             self._step(CLAIM_EXPORTED)
         return changes
 

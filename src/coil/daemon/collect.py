@@ -38,7 +38,7 @@ class GcMode(Enum):
 class Collector:
     """The two ways an attachment ends without a DEL."""
 
-    def __init__(  # noqa: PLR0913 - composed once, by name
+    def __init__(
         self,
         *,
         inventory: Inventory,
@@ -91,20 +91,26 @@ class Collector:
         return await self._remove(doomed, why="pod is gone")
 
     async def _remove(self, doomed: Iterable[Attachment], *, why: str) -> list[str]:
-        removed: list[str] = []
-        failed: list[CoilError] = []
-        for attachment in doomed:
-            if self._mode is not GcMode.ON:
+        doomed = list(doomed)
+        if self._mode is not GcMode.ON:
+            for attachment in doomed:
                 _log.info("would collect", mode=self._mode.value, why=why, **fields_of(attachment))
-                continue
-            try:
-                if await self._attacher.delete_if_same(attachment):
-                    removed.append(str(attachment.key))
-                    _log.warning("collected", why=why, **fields_of(attachment))
-            except CoilError as exc:
-                failed.append(exc)
+            return []
+        failed: list[CoilError] = []
+        async with asyncio.TaskGroup() as group:  # together, so that removals share a request
+            tasks = [group.create_task(self._remove_one(a, why, failed)) for a in doomed]
         if failed:
             raise CoilError(f"{len(failed)} attachments not removed; first: {failed[0].message}")
+        return [str(a.key) for a, task in zip(doomed, tasks, strict=True) if task.result()]
+
+    async def _remove_one(self, attachment: Attachment, why: str, failed: list[CoilError]) -> bool:
+        try:
+            removed = await self._attacher.delete_if_same(attachment)
+        except CoilError as exc:
+            failed.append(exc)
+            return False
+        if removed:
+            _log.warning("collected", why=why, **fields_of(attachment))
         return removed
 
 

@@ -53,7 +53,7 @@ class Inventory:
         return pool
 
     def choose_pool(self, netconf_pool: PoolName | None, namespace: str) -> Pool:
-        """netconf's pool, else the one named like the pod's namespace, else ``default``."""
+        """Netconf's pool, else the one named like the pod's namespace, else ``default``."""
         if netconf_pool is not None:
             return self.get_pool(netconf_pool)
         named = self.pools.get(PoolName(namespace))

@@ -25,7 +25,7 @@ _log = structlog.get_logger()
 class Ownership:
     """Watches the store; syncs at start, on its word, and every period."""
 
-    def __init__(  # noqa: PLR0913 - composed once, by name
+    def __init__(
         self,
         *,
         node: NodeName,

@@ -25,7 +25,6 @@ from coil.nodenet.observe import HostState, observe
 from coil.nodenet.parse import Route
 from coil.nodenet.plan import Tables
 from coil.nodenet.routes import RouteChanges, remove_route, sync_rules
-from coil.nodenet.sysctl import enable_forwarding, forwarding
 from coil.nodenet.veth import attach, ensure_host_end
 
 _log = structlog.get_logger()
@@ -37,7 +36,7 @@ _SETTLE = 0.05
 class Repairer:
     """Compares desired with actual, and mends."""
 
-    def __init__(  # noqa: PLR0913 - composed once, by name
+    def __init__(
         self,
         *,
         inventory: Inventory,
@@ -97,13 +96,6 @@ class Repairer:
         changes = sync_rules(netlink, state, self._tables)
         if changes:
             _log.warning("repaired rules", added=changes.added)
-        versions = {
-            n.version for o in list(self._inventory.blocks.values()) for n in o.block.networks
-        }
-        for version in versions:
-            if not forwarding(version):
-                enable_forwarding(version)
-                _log.warning("switched forwarding on", family=version)
         return state
 
     async def _repair_attachment(self, attachment: Attachment) -> None:

@@ -12,7 +12,7 @@ import os
 import socket
 import stat
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -244,7 +244,7 @@ class _Connection(asyncio.Protocol):
         except asyncio.CancelledError:
             self._transport.abort()
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - the edge: a bug must not end the daemon
             _log.exception("bug while serving a request", path=request.path)
             self._answer(HttpResponse(500, b'{"error": "internal error; see the log"}\n'))
 
@@ -279,7 +279,7 @@ class _Connection(asyncio.Protocol):
             self.task.cancel()
         return self.task is not None
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - its place
         self._cancel_timer()
         self._connections.discard(self)
         if self.task is not None and self._ends_with_caller:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from coil.daemon.collect import GcMode
@@ -28,7 +28,7 @@ class Settings:
     state_dir: Path = DEFAULT_STATE_DIR
     mtu: int = 0
     """Bytes; 0: that of the uplink."""
-    tables: Tables = Tables()
+    tables: Tables = field(default_factory=Tables)
     calico_names: bool = False
     gc: GcMode = GcMode.ON
     metrics_addr: str = ""

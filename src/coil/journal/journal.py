@@ -14,7 +14,6 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 from coil.domain.attachment import Attachment, AttachmentKey
@@ -25,6 +24,7 @@ from coil.domain.pool import Pool
 from coil.journal import schema
 from coil.journal.errors import JournalError, JournalLocked
 from coil.journal.schema import JournaledBlock
+from coil.process.clock import utc_stamp
 
 FILE_NAME = "journal.db"
 
@@ -256,8 +256,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _keep_aside(path: Path) -> Path:
     """Move a file that cannot be read out of the way, under a name that tells when."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    aside = path.with_name(f"{path.name}.corrupt-{stamp}")
+    aside = path.with_name(f"{path.name}.corrupt-{utc_stamp()}")
     for suffix in ("", "-wal", "-shm"):
         try:
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))

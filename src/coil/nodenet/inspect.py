@@ -30,10 +30,9 @@ def _host_link_faults(found: HostLink, attachment: Attachment) -> list[str]:
         faults.append(f"host link {name} is down")
     if found.link.mac != HOST_MAC:
         faults.append(f"host link {name} has MAC {found.link.mac} instead of {HOST_MAC}")
-    for version in sorted({address.version for address in attachment.addresses}):
-        if GATEWAYS[version] not in found.addresses:
-            faults.append(f"host link {name} lacks address {GATEWAYS[version]}")
-    return faults
+    gateways = [GATEWAYS[address.version] for address in attachment.addresses]
+    lacking = [gateway for gateway in gateways if gateway not in found.addresses]
+    return faults + [f"host link {name} lacks address {gateway}" for gateway in lacking]
 
 
 def _route_faults(

@@ -1,5 +1,7 @@
-"""Builders of the rtnetlink requests coil makes. Numbers: linux/rtnetlink.h, if_link.h, if_addr.h,
-neighbour.h, fib_rules.h, veth.h."""
+"""Builders of the rtnetlink requests coil makes.
+
+Numbers are those of linux/rtnetlink.h, if_link.h, if_addr.h, neighbour.h, fib_rules.h, veth.h.
+"""
 
 from __future__ import annotations
 

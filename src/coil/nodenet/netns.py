@@ -42,13 +42,7 @@ class NetnsHandle:
         try:
             _check_type(self._fd, netns.path)
             self.inode = os.fstat(self._fd).st_ino
-            if self.inode == os.stat(_OWN_NETNS).st_ino:  # noqa: PTH116
-                raise NetnsInvalid(
-                    f"CNI_NETNS {netns.path!r} is the host's own network namespace; a pod needs "
-                    "its own (a hostNetwork pod needs no CNI plugin)"
-                )
-            if netns.inode and netns.inode != self.inode:
-                raise NetnsGone(f"network namespace {netns.path!r} is another one than it was")
+            _check_identity(self.inode, netns)
         except BaseException:
             self.close()
             raise
@@ -129,6 +123,16 @@ def _check_type(fd: int, path: str) -> None:
         kind = 0
     if kind != _CLONE_NEWNET:
         raise NetnsInvalid(f"CNI_NETNS {path!r} is not a network namespace")
+
+
+def _check_identity(inode: int, netns: Netns) -> None:
+    if inode == os.stat(_OWN_NETNS).st_ino:  # noqa: PTH116 - as hot as it looks
+        raise NetnsInvalid(
+            f"CNI_NETNS {netns.path!r} is the host's own network namespace; a pod needs its own "
+            "(a hostNetwork pod needs no CNI plugin)"
+        )
+    if netns.inode and netns.inode != inode:
+        raise NetnsGone(f"network namespace {netns.path!r} is another one than it was")
 
 
 def _is_plain_file(fd: int) -> bool:

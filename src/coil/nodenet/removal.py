@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from coil.domain.attachment import AttachmentKey
 from coil.nodenet import messages as m
 from coil.nodenet.netlink import NetlinkSocket
 from coil.nodenet.observe import find_links_of
 from coil.nodenet.plan import LinkOwner, find_owner
-from coil.domain.attachment import AttachmentKey
 from coil.nodenet.veth import find_link
 
 _GROUP = 0x636F696C

@@ -23,6 +23,14 @@ def enable_forwarding(version: int) -> None:
     _write(_FORWARDING[version], "1")
 
 
+def ensure_forwarding(versions: set[int]) -> list[str]:
+    """Have forwarding on for these families; returns what had to be switched. Idempotent."""
+    off = [version for version in sorted(versions) if not forwarding(version)]
+    for version in off:
+        enable_forwarding(version)
+    return [f"forwarding of IPv{version}" for version in off]
+
+
 def enable_ipv6(ifname: str) -> None:
     """Allow IPv6 on a link of the namespace the calling thread is in. Raises KernelRefused.
 

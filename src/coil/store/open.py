@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from coil.domain.errors import ConfigError
 from coil.store.contract import Store
-from coil.store.sqlite import SqliteStore
+from coil.store.sqlite_store import SqliteStore
 
 _FORMS = "sqlite:///ABSOLUTE/PATH"
 

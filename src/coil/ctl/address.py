@@ -1,0 +1,94 @@
+"""coilctl address, node, explain: this node, as its coild tells."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from coil.ctl.client import ask_list, ask_object
+from coil.ctl.common import Context, verb
+from coil.ctl.output import show_object, show_rows
+
+
+@click.group("address")
+def address_group() -> None:
+    """Addresses of this node: in use and cooling."""
+
+
+@verb(address_group, "list")
+def list_addresses(context: Context) -> None:
+    """List addresses in use, with who holds them, and cooling ones."""
+    rows = ask_list(context.socket, "/addresses")
+    if context.output == "table":
+        rows = [_readable(row) for row in rows]
+    columns = {
+        "addresses": "ADDRESS", "state": "STATE", "container_id": "CONTAINER", "ifname": "IF",
+        "of": "POD", "pool": "POOL", "index": "BLOCK", "since": "SINCE", "until": "FREE AT",
+    }  # fmt: skip
+    show_rows(rows, context.output, columns, "no address is in use or cooling")
+
+
+@verb(address_group, "info")
+@click.argument("address")
+def info(context: Context, address: str) -> None:
+    """Tell what is known of one address."""
+    found = ask_object(context.socket, "GET", "/address", address=address)
+    show_object(_readable(found) if context.output == "table" else found, context.output)
+
+
+@verb(address_group, "free")
+@click.argument("address")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def free(context: Context, address: str, *, yes: bool) -> None:
+    """Detach whoever holds an address: its link is removed, a live pod loses its network."""
+    found = ask_object(context.socket, "GET", "/address", address=address)
+    if not yes:
+        holder = found.get("container_id", "nobody")
+        click.confirm(f"{address} is held by {holder}; cut it off?", abort=True)
+    found = ask_object(context.socket, "POST", "/address/free", address=address)
+    click.echo(f"{address} is {found['state']} now")
+
+
+@click.group("node")
+def node_group() -> None:
+    """This node."""
+
+
+@verb(node_group, "status")
+def status(context: Context) -> None:
+    """Show pools, blocks, attachments and problems of this node."""
+    found = ask_object(context.socket, "GET", "/status")
+    if context.output != "table":
+        show_object({**found, "blocks": ask_list(context.socket, "/blocks")}, context.output)
+        return
+    show_object({key: value for key, value in found.items() if key != "pools"}, "table")
+    columns = {
+        "pool": "POOL", "index": "BLOCK", "networks": "NETWORKS", "used": "USED",
+        "cooling": "COOLING", "free": "FREE", "exported": "EXPORTED",
+    }  # fmt: skip
+    show_rows(ask_list(context.socket, "/blocks"), "table", columns, "this node owns no block")
+
+
+def explain(context: Context, subject: str) -> None:
+    """Tell why a container has its address, by which routes, and if the kernel is right.
+
+    SUBJECT is an address, a container id (or its beginning) or NAMESPACE/POD.
+    """
+    found = ask_object(context.socket, "GET", "/explain", subject=subject)
+    if context.output == "table":
+        found = _readable(found)
+        found["kernel"] = found.pop("faults") or "as it should be"
+    show_object(found, context.output)
+
+
+def _readable(row: dict[str, object]) -> dict[str, object]:
+    """Times as people write them, ids as short as they are told apart."""
+    shown = dict(row)
+    for key in ("since", "until"):
+        at = shown.get(key)
+        if isinstance(at, int):
+            shown[key] = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    if shown.get("pod"):
+        shown["of"] = f"{shown.get('namespace')}/{shown.get('pod')}"
+    return shown

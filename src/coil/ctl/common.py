@@ -1,0 +1,95 @@
+"""What every command of coilctl shares: its options (before or after the verb) and its errors."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from coil.ctl.output import FORMATS
+from coil.domain.errors import CoilError, RequestError
+from coil.store.contract import Store
+from coil.store.open import open_store
+
+T = TypeVar("T")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+DEFAULT_STORE = "sqlite:///var/lib/coil/store.db"
+DEFAULT_SOCKET = "/run/coil/coild.sock"
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+@dataclass(slots=True)
+class Context:
+    """What the common options say."""
+
+    store: str = DEFAULT_STORE
+    socket: Path = Path(DEFAULT_SOCKET)
+    output: str = "table"
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: object) -> object:
+    """Let the option nearest to the verb win: outer ones are parsed first."""
+    if value is not None and parameter.name is not None:
+        setattr(context.ensure_object(Context), parameter.name, value)
+    return value
+
+
+def common_options(command: Command) -> Command:
+    """Add --store, --socket and --output."""
+    options = (
+        click.option(
+            "--store", metavar="URL", envvar="COIL_STORE", expose_value=False, callback=_keep,
+            help=f"Store of pools and blocks. [env COIL_STORE; default {DEFAULT_STORE}]",
+        ),
+        click.option(
+            "--socket", type=click.Path(path_type=Path), envvar="COIL_SOCKET",
+            expose_value=False, callback=_keep,
+            help=f"coild's socket. [env COIL_SOCKET; default {DEFAULT_SOCKET}]",
+        ),
+        click.option(
+            "--output", "-o", type=click.Choice(FORMATS), envvar="COIL_OUTPUT",
+            expose_value=False, callback=_keep, help="How to print. [default table]",
+        ),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def verb(group: click.Group, name: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a function, whose first parameter is the Context, a command of ``group``."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        @functools.wraps(function)
+        def run(**parameters: Any) -> None:
+            context = click.get_current_context().ensure_object(Context)
+            try:
+                function(context, **parameters)
+            except CoilError as exc:
+                click.echo(f"coilctl: {exc.message}", err=True)
+                sys.exit(EXIT_USAGE if isinstance(exc, RequestError) else EXIT_FAILED)
+
+        return group.command(name)(common_options(run))
+
+    return decorate
+
+
+def with_store(context: Context, work: Callable[[Store], Awaitable[T]]) -> T:
+    """Open the store, do ``work`` with it, close it."""
+
+    async def run() -> T:
+        store = await open_store(context.store)
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())

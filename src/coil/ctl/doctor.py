@@ -1,0 +1,164 @@
+"""coilctl doctor: is this machine fit for coil, and is coil well? Reads only."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from coil.ctl.client import ask_object
+from coil.ctl.common import EXIT_FAILED, Context, verb, with_store
+from coil.ctl.conflist import best_version
+from coil.ctl.machine import version_of_program
+from coil.ctl.output import show_rows
+from coil.domain.errors import CoilError
+
+_KERNEL = (5, 10)
+"""Oldest kernel coil is meant for: strict netlink dumps (4.20), Debian 11's and older LTS's."""
+_RUNTIMES = ("containerd", "crio", "podman")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. ``verdict`` is ok, warn or fail."""
+
+    check: str
+    verdict: str
+    found: str
+    advice: str = ""
+
+
+def add_to(group: click.Group) -> None:
+    """Make ``doctor`` a command of ``group``."""
+
+    @verb(group, "doctor")
+    @click.option(
+        "--cni-bin-dir",
+        type=click.Path(path_type=Path),
+        default=Path("/opt/cni/bin"),
+        show_default=True,
+    )
+    @click.option(
+        "--cni-conf-dir",
+        type=click.Path(path_type=Path),
+        default=Path("/etc/cni/net.d"),
+        show_default=True,
+    )
+    def doctor(context: Context, cni_bin_dir: Path, cni_conf_dir: Path) -> None:
+        """Look at kernel, sysctls, runtime, configuration, store and coild; give a verdict."""
+        findings = [
+            *_machine(),
+            *_runtime(cni_bin_dir, cni_conf_dir),
+            _store(context),
+            *_daemon(context),
+        ]
+        rows = [
+            {"check": f.check, "verdict": f.verdict, "found": f.found, "advice": f.advice}
+            for f in findings
+        ]
+        columns = {"check": "CHECK", "verdict": "VERDICT", "found": "FOUND", "advice": "ADVICE"}
+        show_rows(rows, context.output, columns, "")
+        failed = [f.check for f in findings if f.verdict == "fail"]
+        if context.output == "table":
+            click.echo(f"not fit: {', '.join(failed)}" if failed else "fit for coil")
+        if failed:
+            sys.exit(EXIT_FAILED)
+
+
+def _machine() -> Iterator[Finding]:
+    match = re.match(r"(\d+)\.(\d+)", platform.release())
+    version = (int(match[1]), int(match[2])) if match else (0, 0)
+    yield Finding(
+        "kernel",
+        "ok" if version >= _KERNEL else "fail",
+        platform.release(),
+        "" if version >= _KERNEL else f"use Linux {_KERNEL[0]}.{_KERNEL[1]} or newer",
+    )
+    root = os.geteuid() == 0
+    yield Finding("permission", "ok" if root else "fail", f"uid {os.geteuid()}",
+                  "" if root else "run as root")  # fmt: skip
+    for name in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
+        value = _sysctl(name)
+        advice = "" if value == "1" else "coild switches it on when a block of the family comes"
+        yield Finding(name.replace("/", "."), "ok" if value == "1" else "warn", value, advice)
+    disabled = _sysctl("net/ipv6/conf/all/disable_ipv6") == "1"
+    yield Finding("IPv6", "warn" if disabled else "ok", "disabled" if disabled else "enabled",
+                  "pools with IPv6 subnets won't work here" if disabled else "")  # fmt: skip
+
+
+def _sysctl(name: str) -> str:
+    try:
+        return Path("/proc/sys", name).read_text(encoding="ascii").strip()
+    except OSError:
+        return "absent"
+
+
+def _runtime(cni_bin_dir: Path, cni_conf_dir: Path) -> Iterator[Finding]:
+    found = {name: version_of_program(name) for name in _RUNTIMES}
+    there = [version for version in found.values() if version]
+    yield Finding("runtime", "ok" if there else "warn", "; ".join(there) or "none on PATH",
+                  "" if there else "install containerd or podman")  # fmt: skip
+    for plugin, need in (("coil", "fail"), ("loopback", "warn")):
+        path = cni_bin_dir / plugin
+        runs = os.access(path, os.X_OK)
+        yield Finding(f"plugin {plugin}", "ok" if runs else need, str(path) if runs else "missing",
+                      "" if runs else f"put it into {cni_bin_dir} (make install)")  # fmt: skip
+    yield _configuration(cni_conf_dir)
+
+
+def _configuration(cni_conf_dir: Path) -> Finding:
+    """The lexically first file is the one a runtime uses."""
+    files = sorted(
+        path
+        for path in (cni_conf_dir.iterdir() if cni_conf_dir.is_dir() else ())
+        if path.suffix in (".conf", ".conflist", ".json")
+    )
+    advice = f"coilctl conflist > {cni_conf_dir}/10-coil.conflist"
+    if not files:
+        return Finding("configuration", "fail", f"none in {cni_conf_dir}", advice)
+    first = files[0]
+    try:
+        conf = json.loads(first.read_text(encoding="utf-8"))
+        types = [plugin.get("type") for plugin in conf.get("plugins", [conf])]
+        version = str(conf.get("cniVersion"))
+    except (OSError, ValueError, AttributeError) as exc:
+        return Finding("configuration", "fail", f"{first} cannot be read: {exc}", advice)
+    if "coil" not in types:
+        return Finding("configuration", "fail", f"{first} comes first and has no coil in it",
+                       f"remove it, or: {advice}")  # fmt: skip
+    if version > best_version():
+        return Finding("configuration", "fail", f"{first} says cniVersion {version}",
+                       f"the runtime here takes {best_version()}: {advice}")  # fmt: skip
+    return Finding("configuration", "ok", f"{first}, cniVersion {version}")
+
+
+def _store(context: Context) -> Finding:
+    try:
+        pools = with_store(context, lambda store: store.list_pools())
+    except CoilError as exc:
+        return Finding("store", "fail", exc.message, "see --store")
+    names = ", ".join(pool.name for pool in pools)
+    if not pools:
+        return Finding("store", "warn", f"{context.store} has no pools",
+                       "coilctl pool create default SUBNET")  # fmt: skip
+    return Finding("store", "ok", f"{context.store}: {names}")
+
+
+def _daemon(context: Context) -> Iterator[Finding]:
+    try:
+        status = ask_object(context.socket, "GET", "/status")
+    except CoilError as exc:
+        yield Finding("coild", "fail", exc.message, "systemctl start coild")
+        return
+    yield Finding("coild", "ok", f"{status['version']} as node {status['node']}")
+    problems = status.get("problems")
+    for problem in problems if isinstance(problems, list) else []:
+        yield Finding(f"problem: {problem['kind']}", "fail", str(problem["problem"]),
+                      str(problem["subject"]))  # fmt: skip

@@ -1,0 +1,43 @@
+"""The command line of coilctl."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+from coil import __version__
+from coil.ctl import conflist, doctor
+from coil.ctl.address import address_group, explain, node_group
+from coil.ctl.block import block_group
+from coil.ctl.common import common_options, verb
+from coil.ctl.pool import pool_group
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="coilctl")
+@common_options
+def main() -> None:
+    """Operate coil: pools and blocks through the store, this node through coild.
+
+    The options of this program can stand before or after the verb.
+    """
+
+
+for group in (pool_group, block_group, address_group, node_group):
+    main.add_command(group)
+verb(main, "explain")(click.argument("subject")(explain))
+conflist.add_to(main)
+doctor.add_to(main)
+
+
+@main.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print shell completion; for bash: source <(coilctl completion bash)."""
+    found = get_completion_class(shell)
+    if found is not None:
+        click.echo(found(main, {}, "coilctl", "_COILCTL_COMPLETE").source())
+
+
+if __name__ == "__main__":
+    main()
