@@ -1,27 +1,65 @@
-"""From a URL to a store."""
+"""From a URL to a store: the only place that knows which stores there are."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from coil.domain.errors import ConfigError
 from coil.store.contract import Store
-from coil.store.sqlite_store import SqliteStore
-
-_FORMS = "sqlite:///ABSOLUTE/PATH"
+from coil.store.sqlite import SqliteStore
 
 
 async def open_store(url: str) -> Store:
-    """Open the store that ``url`` names. Raises ConfigError, StoreError."""
-    parts = urlsplit(url)
-    if parts.scheme != "sqlite":
-        raise ConfigError(f"store {url!r}: the URL must be {_FORMS}")
-    path = Path(unquote(parts.path))
-    if parts.netloc or not parts.path.startswith("/") or not path.name:
-        raise ConfigError(f"store {url!r}: the path must be absolute, three slashes: {_FORMS}")
+    """Open the store that ``url`` names; whoever opens it closes it.
+
+    Raises ConfigError for a URL or a place that cannot be, StoreCorrupt for one that holds
+    something else. A store that cannot be reached now is returned all the same: its methods raise
+    StoreUnavailable until it can be.
+    """
+    parts = _split(url)
+    opener = _OPENERS.get(parts.scheme)
+    if opener is None:
+        kind = f"unknown kind of store {parts.scheme!r}" if parts.scheme else "not a URL of a store"
+        raise ConfigError(f"{kind}; {_possible()}")
+    return await opener(parts)
+
+
+def _split(url: str) -> SplitResult:
+    # urlsplit would drop line breaks and tabs without a word.
+    if not url.isprintable():
+        raise ConfigError(f"the URL of the store holds unprintable characters; {_possible()}")
+    try:
+        return urlsplit(url)
+    except ValueError as exc:
+        raise ConfigError(f"not a URL of a store ({exc}); {_possible()}") from exc
+
+
+async def _open_sqlite(parts: SplitResult) -> Store:
+    text = unquote(parts.path, errors="surrogateescape")
+    if parts.netloc or not text.startswith("/"):
+        raise ConfigError(f"the file of an SQLite store needs an absolute path; {_possible()}")
     if parts.query or parts.fragment:
-        raise ConfigError(f"store {url!r}: sqlite takes no parameters, use {_FORMS}")
-    store = SqliteStore(path)
-    await store.open()
+        raise ConfigError(
+            "the URL of an SQLite store takes no parameters (a '?' or '#' in the path is written "
+            f"%3F or %23); {_possible()}"
+        )
+    if "\0" in text or text.endswith("/"):
+        raise ConfigError(f"{text!r} is not the name of a file; {_possible()}")
+    store = SqliteStore(Path("/" + text.lstrip("/")))
+    try:
+        await store.open()
+    except BaseException:
+        await store.close()
+        raise
     return store
+
+
+_OPENERS: dict[str, Callable[[SplitResult], Awaitable[Store]]] = {"sqlite": _open_sqlite}
+_FORMS = {"sqlite": "sqlite:///ABSOLUTE/PATH"}
+
+
+def _possible() -> str:
+    """Which URLs there are."""
+    return "a store is named by " + " or ".join(_FORMS[scheme] for scheme in _OPENERS)

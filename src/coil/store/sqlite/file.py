@@ -1,0 +1,267 @@
+"""Opens the file of the embedded store: makes it, recognises it, keeps a damaged one aside.
+
+One process at a time opens, makes or moves a store's file; a lock file beside it sees to that. The
+lock file stays, and its text is the proof that coil once made the file next to it: a file that
+cannot be read and has no such proof is somebody else's, and is left alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sqlite3
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from coil.domain.errors import ConfigError
+from coil.store.errors import StoreCorrupt, StoreUnavailable
+from coil.store.sqlite import schema
+from coil.store.sqlite.errors import is_damage
+from coil.store.sqlite.schema import Damaged, Kind
+
+_log = structlog.get_logger()
+
+_SIDE_FILES = ("-wal", "-shm")
+_LOCK_RETRY_SECONDS = 0.02
+_PROOF = b"The file beside this one is a store of coil. Leave this file here: it is its lock.\n"
+_MAY_PASS = frozenset(
+    {
+        errno.EAGAIN,
+        errno.EDQUOT,
+        errno.EINTR,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.ESTALE,
+    }
+)
+"""What an operating system refuses at one moment and grants at another."""
+
+FileId = tuple[int, int]
+"""Device and inode: what tells a file from a later one of the same name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A checked connection."""
+
+    connection: sqlite3.Connection
+    file_id: FileId
+    kept_aside: Path | None
+    """Where a damaged file was moved to make room for this new one."""
+
+
+def file_id(path: Path) -> FileId | None:
+    """Identity of the file that has this name now, None when none has."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def lock_path(path: Path) -> Path:
+    """The lock file of the store in ``path``."""
+    return path.with_name(f".{path.name}.coil-lock")
+
+
+def open_file(path: Path, *, busy_seconds: float) -> Opened:
+    """Open the store in ``path`` (absolute), making directory and file where there is none.
+
+    A damaged store is moved to ``NAME.corrupt-TIME`` and a new one is made, with a new identity.
+    Raises ConfigError for a place that cannot hold a store, StoreCorrupt for a file that is
+    another program's or a newer coil's, StoreUnavailable or sqlite3.Error for what may pass.
+    """
+    with _refusals(path):
+        _prepare(path)
+        with _locked(path, busy_seconds) as lock:
+            return _open_locked(path, lock, busy_seconds)
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """Say in words of ours what the operating system refuses."""
+    try:
+        yield
+    except OSError as exc:
+        reason = f"cannot use {path} as a store: {exc.filename or path}: {exc.strerror}"
+        if exc.errno in _MAY_PASS:
+            raise StoreUnavailable(reason, path=str(path)) from exc
+        raise ConfigError(
+            f"{reason}; name a file in a directory that may be written", path=str(path)
+        ) from exc
+
+
+def _prepare(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise ConfigError(f"{path} is not a file; a store is one file", path=str(path))
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise ConfigError(f"{path} may not be read and written; check its permissions")
+
+
+@contextmanager
+def _locked(path: Path, seconds: float) -> Iterator[int]:
+    """Hold the lock file; yields its descriptor."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while (lock := _try_lock(lock_path(path))) is None:
+        if time.monotonic() > deadline:
+            raise StoreUnavailable(
+                f"another process has been opening store {path} for {seconds:g} s", path=str(path)
+            )
+        pause.wait(_LOCK_RETRY_SECONDS)
+    try:
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _try_lock(path: Path) -> int | None:
+    """A descriptor that holds the lock, or None when somebody else has it."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = os.fstat(lock)
+        # Whoever refuses a file that is not ours takes its lock file away again.
+        if file_id(path) == (held.st_dev, held.st_ino):
+            return lock
+    except BlockingIOError:
+        pass
+    except BaseException:
+        os.close(lock)
+        raise
+    os.close(lock)
+    return None
+
+
+def _open_locked(path: Path, lock: int, busy_seconds: float) -> Opened:
+    proven = os.fstat(lock).st_size > 0
+    _make_if_absent(path, lost=proven)
+    try:
+        connection, kept_aside = _connect_or_replace(path, busy_seconds, proven=proven)
+    except BaseException:
+        if not proven:
+            lock_path(path).unlink(missing_ok=True)
+        raise
+    try:
+        if not proven:
+            os.write(lock, _PROOF)
+        found = path.stat()
+    except BaseException:
+        connection.close()
+        raise
+    return Opened(connection, (found.st_dev, found.st_ino), kept_aside)
+
+
+def _connect_or_replace(
+    path: Path, busy_seconds: float, *, proven: bool
+) -> tuple[sqlite3.Connection, Path | None]:
+    """A connection, and where a damaged file went to make room for the one it is to."""
+    try:
+        return _connect(path, busy_seconds), None
+    except Damaged as exc:
+        _refuse_foreign(path, exc, proven=proven)
+        kept_aside = _keep_aside(path, reason=str(exc))
+    _make_if_absent(path, lost=False)
+    try:
+        return _connect(path, busy_seconds), kept_aside
+    except Damaged as exc:
+        raise StoreUnavailable(
+            f"new store {path} is damaged already ({exc}): check the disk"
+        ) from exc
+
+
+def _make_if_absent(path: Path, *, lost: bool) -> None:
+    """Make an empty file nobody else may read, unless there is one."""
+    if path.exists():
+        return
+    # They belong to a file that is gone; beside a new one they would be taken for its own.
+    for suffix in _SIDE_FILES:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    if lost:
+        _log.error("store was removed; a new one is made", path=str(path))
+
+
+def _refuse_foreign(path: Path, damage: Damaged, *, proven: bool) -> None:
+    if not damage.ours and not proven:
+        raise StoreCorrupt(
+            f"{path} is not a store of coil ({damage}), and nothing shows that it was one; "
+            "name another file, or move this one away",
+            path=str(path),
+        ) from damage
+
+
+def _connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
+    """A connection to a database that was checked. Raises Damaged."""
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode=rw", uri=True, timeout=busy_seconds, isolation_level=None
+    )
+    ours = False
+    try:
+        # A name that is not UTF-8 is a bad name, refused where names are read.
+        connection.text_factory = lambda raw: raw.decode("utf-8", "backslashreplace")
+        kind = schema.recognise(connection, path)
+        ours = kind is Kind.OURS
+        _set_up(connection, path)
+        if kind is Kind.EMPTY:
+            connection.execute("BEGIN IMMEDIATE")
+            schema.make(connection)
+            connection.execute("COMMIT")
+        schema.verify(connection)
+    except BaseException as exc:
+        connection.close()
+        if isinstance(exc, sqlite3.DatabaseError) and is_damage(exc):
+            raise Damaged(str(exc), ours=ours) from exc
+        raise
+    return connection
+
+
+def _set_up(connection: sqlite3.Connection, path: Path) -> None:
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise ConfigError(
+            f"the file system of {path} cannot share memory between processes; name a file on a "
+            "local one",
+            path=str(path),
+        )
+    # A claim must outlive a power loss, else a block would get a second owner: one fsync each.
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _keep_aside(path: Path, *, reason: str) -> Path:
+    """Move the file and what belongs to it out of the way, under a name that tells when."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    aside = path.with_name(f"{path.name}.corrupt-{stamp}")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.corrupt-{stamp}-{number}")
+    # The file first: were its log moved first and this process killed, an older state of the file
+    # could pass for a good one.
+    for suffix in ("", *_SIDE_FILES):
+        source = path.with_name(path.name + suffix)
+        if source.exists():
+            source.rename(aside.with_name(aside.name + suffix))
+    _log.error(
+        "store could not be read: it was kept aside, and a new one is made",
+        path=str(path),
+        kept_aside=str(aside),
+        reason=reason,
+    )
+    return aside

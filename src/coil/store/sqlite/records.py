@@ -1,0 +1,194 @@
+"""What the tables hold, as the domain sees it. Lives inside one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import count as count_from
+from itertools import islice
+from pathlib import Path
+
+from coil.domain.block import BlockClaim, BlockId
+from coil.domain.codec import pool_from_json, pool_to_json
+from coil.domain.errors import CoilError, PoolInUse, PoolNotFound
+from coil.domain.names import NodeName, PoolName, parse_node_name, parse_pool_name
+from coil.domain.pool import Pool, check_overlap
+from coil.store.errors import StoreCorrupt
+from coil.store.sqlite.schema import MAX_INDEX
+
+_NODES_SHOWN = 3
+_BlockRow = tuple[str, int, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Reads and writes rows. Every method raises StoreCorrupt for a row that cannot be read."""
+
+    connection: sqlite3.Connection
+    path: Path
+
+    def identity(self) -> str:
+        """The store's name for itself."""
+        return str(self.connection.execute("SELECT identity FROM meta").fetchone()[0])
+
+    def has_pool(self, name: PoolName) -> bool:
+        """Whether there is such a pool, readable or not."""
+        query = "SELECT 1 FROM pools WHERE name = ?"
+        return self.connection.execute(query, (name,)).fetchone() is not None
+
+    def require_pool(self, name: PoolName) -> None:
+        """Raise PoolNotFound unless there is such a pool, readable or not."""
+        if not self.has_pool(name):
+            raise PoolNotFound(
+                f"pool {name} does not exist; coilctl pool list shows those that do", pool=name
+            )
+
+    def get_pool(self, name: PoolName) -> Pool:
+        """One pool. Raises PoolNotFound."""
+        self.require_pool(name)
+        query = "SELECT name, spec FROM pools WHERE name = ?"
+        return self._to_pool(*self.connection.execute(query, (name,)).fetchone())
+
+    def list_pools(self) -> list[Pool]:
+        """All pools, by name."""
+        rows = self.connection.execute("SELECT name, spec FROM pools ORDER BY name")
+        return [self._to_pool(*row) for row in rows.fetchall()]
+
+    def insert_pool(self, pool: Pool) -> None:
+        """Add a pool. Raises SubnetOverlap."""
+        self._check_apart(pool)
+        self.connection.execute(
+            "INSERT INTO pools (name, spec) VALUES (?, ?)", (pool.name, pool_to_json(pool))
+        )
+
+    def update_pool(self, pool: Pool) -> None:
+        """Replace a pool that is there. Raises SubnetOverlap."""
+        self._check_apart(pool)
+        self.connection.execute(
+            "UPDATE pools SET spec = ? WHERE name = ?", (pool_to_json(pool), pool.name)
+        )
+
+    def delete_pool(self, name: PoolName) -> None:
+        """Remove a pool without claims. Raises PoolInUse."""
+        owners = self.connection.execute(
+            "SELECT node, count(*) FROM blocks WHERE pool = ? GROUP BY node ORDER BY node", (name,)
+        ).fetchall()
+        if owners:
+            raise PoolInUse(_in_use(name, owners), pool=name)
+        self.connection.execute("DELETE FROM pools WHERE name = ?", (name,))
+
+    def _check_apart(self, pool: Pool) -> None:
+        others = (other for other in self.list_pools() if other.name != pool.name)
+        check_overlap(subnet for each in (*others, pool) for subnet in each.subnets)
+
+    def node_claims(self, node: NodeName) -> list[BlockClaim]:
+        """Claims of one node, by pool and index."""
+        return self._claims("node = ? ORDER BY pool, idx", (node,))
+
+    def pool_claims(self, pool: PoolName) -> list[BlockClaim]:
+        """Claims of one pool, by index."""
+        return self._claims("pool = ? ORDER BY idx", (pool,))
+
+    def find_claim(self, pool: PoolName, index: int) -> BlockClaim | None:
+        """The claim on one block."""
+        found = self._claims("pool = ? AND idx = ?", (pool, index))
+        return found[0] if found else None
+
+    def lowest_free(self, pool: Pool, count: int) -> list[int]:
+        """Up to ``count`` free indexes, lowest first, without a walk over what is taken."""
+        query = "SELECT free_from FROM pools WHERE name = ?"
+        begin = self.connection.execute(query, (pool.name,)).fetchone()[0]
+        found = self._free_after(begin, pool, count)
+        # Rows deleted by an operator's hand leave gaps that free_from does not know.
+        return found or self._free_after(0, pool, count)
+
+    def _free_after(self, begin: int, pool: Pool, count: int) -> list[int]:
+        taken = self.connection.execute(
+            "SELECT idx FROM blocks WHERE pool = ? AND idx >= ? ORDER BY idx", (pool.name, begin)
+        )
+        free = _gaps(begin, (row[0] for row in taken), min(pool.block_count, MAX_INDEX))
+        return list(islice(free, count))
+
+    def insert_claims(
+        self, node: NodeName, pool: PoolName, indexes: Sequence[int]
+    ) -> list[BlockClaim]:
+        """Claim blocks that are free (the caller has looked), each with a revision of its own."""
+        if not indexes:
+            return []
+        last = self.connection.execute(
+            "UPDATE meta SET revision = revision + ? RETURNING revision", (len(indexes),)
+        ).fetchone()[0]
+        revisions = count_from(last - len(indexes) + 1)
+        claims = [
+            BlockClaim(BlockId(pool, index), node, revision)
+            for index, revision in zip(indexes, revisions, strict=False)
+        ]
+        self.connection.executemany(
+            "INSERT INTO blocks VALUES (?, ?, ?, ?)",
+            [(pool, claim.id.index, node, claim.revision) for claim in claims],
+        )
+        return claims
+
+    def set_free_from(self, pool: PoolName, index: int) -> None:
+        """Remember that every lower index is claimed."""
+        self.connection.execute("UPDATE pools SET free_from = ? WHERE name = ?", (index, pool))
+
+    def delete_claim(self, claim: BlockClaim) -> bool:
+        """Remove exactly this claim; False when it is not in force."""
+        pool, index = claim.id.pool, claim.id.index
+        deleted = self.connection.execute(
+            "DELETE FROM blocks WHERE pool = ? AND idx = ? AND node = ? AND revision = ?",
+            (pool, index, claim.node, claim.revision),
+        ).rowcount
+        if deleted:
+            self.connection.execute(
+                "UPDATE pools SET free_from = min(free_from, ?) WHERE name = ?", (index, pool)
+            )
+        return bool(deleted)
+
+    def _claims(self, condition: str, values: tuple[str | int, ...]) -> list[BlockClaim]:
+        query = f"SELECT pool, idx, node, revision FROM blocks WHERE {condition}"  # noqa: S608
+        return [self._to_claim(row) for row in self.connection.execute(query, values).fetchall()]
+
+    def _to_pool(self, name: str, spec: str) -> Pool:
+        try:
+            return pool_from_json(name, spec)
+        except (CoilError, ValueError) as exc:
+            raise StoreCorrupt(
+                f"the record of pool {name!r} in {self.path} cannot be read ({exc}): delete the "
+                "pool and create it anew, or put back a copy of the file",
+                path=str(self.path),
+                pool=name,
+            ) from exc
+
+    def _to_claim(self, row: _BlockRow) -> BlockClaim:
+        pool, index, node, revision = row
+        try:
+            block = BlockId(parse_pool_name(pool), index)
+            return BlockClaim(block, parse_node_name(node), revision)
+        except CoilError as exc:
+            raise StoreCorrupt(
+                f"the record of block {pool!r}/{index} in {self.path} cannot be read ({exc}): "
+                "put back a copy of the file, or delete the row of table blocks",
+                path=str(self.path),
+                block=f"{pool}/{index}",
+            ) from exc
+
+
+def _gaps(begin: int, taken: Iterable[int], end: int) -> Iterable[int]:
+    """The numbers from ``begin`` to below ``end`` that are not among the ascending ``taken``."""
+    for index in taken:
+        yield from range(begin, min(index, end))
+        begin = index + 1
+    yield from range(begin, end)
+
+
+def _in_use(name: PoolName, owners: Sequence[tuple[str, int]]) -> str:
+    total = sum(count for _node, count in owners)
+    nodes = ", ".join(f"{node} ({count})" for node, count in owners[:_NODES_SHOWN])
+    more = f" and {len(owners) - _NODES_SHOWN} more nodes" if len(owners) > _NODES_SHOWN else ""
+    return (
+        f"pool {name} is in use: {total} of its blocks are owned, by {nodes}{more}; cordon it with "
+        f"coilctl pool cordon {name}, and delete it when its pods are gone"
+    )

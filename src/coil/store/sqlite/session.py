@@ -1,0 +1,123 @@
+"""One process's hold on the store's file: transactions, and what happens to the file meanwhile.
+
+Everything here runs in the store's own thread.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from coil.domain.errors import ConfigError
+from coil.store.errors import StoreUnavailable
+from coil.store.sqlite.errors import is_busy, mapped_sqlite_errors
+from coil.store.sqlite.file import FileId, file_id, open_file
+from coil.store.sqlite.records import Records
+
+T = TypeVar("T")
+Work = Callable[[Records], T]
+
+
+class Session:
+    """Opens the file when it is needed, and anew when it failed, was deleted or replaced."""
+
+    def __init__(self, path: Path, *, busy_seconds: float) -> None:
+        self.path = path
+        self.recovered_from: Path | None = None
+        """Where this process moved a damaged file, if it did."""
+        self._busy_seconds = busy_seconds
+        self._connection: sqlite3.Connection | None = None
+        self._file_id: FileId | None = None
+        self._version = 0
+
+    def open(self) -> None:
+        """Open and check the file unless it is open. Raises ConfigError, StoreError."""
+        with mapped_sqlite_errors(self.path):
+            self._connected()
+
+    def read(self, work: Work[T]) -> T:
+        """Run ``work`` on one state of the store. Raises StoreError and what ``work`` raises."""
+        with self._failing(), self._transaction("DEFERRED") as records:
+            return work(records)
+
+    def write(self, work: Work[T]) -> tuple[T, bool]:
+        """Run ``work`` alone and keep what it did, or nothing when it raises.
+
+        Returns also whether anything was changed. Raises StoreError and what ``work`` raises.
+        """
+        with self._failing():
+            before = self._connected().total_changes
+            with self._transaction("IMMEDIATE") as records:
+                result = work(records)
+            if self._is_moved():
+                # Others use another file by now, and will never see what was just written.
+                raise StoreUnavailable(
+                    f"store {self.path} was replaced during a write", path=str(self.path)
+                )
+            return result, records.connection.total_changes != before
+
+    def poll(self) -> bool:
+        """Whether the store may have changed since the last call; costs microseconds."""
+        if self._connection is None or self._is_moved():
+            return True
+        try:
+            version = self._data_version(self._connection)
+        except sqlite3.DatabaseError as exc:
+            return not is_busy(exc)
+        changed = version != self._version
+        self._version = version
+        return changed
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Translate errors; after one of SQLite's begin anew with a checked connection."""
+        try:
+            with mapped_sqlite_errors(self.path):
+                yield
+        except ConfigError as exc:
+            # A place that was good when the process started may be good again.
+            raise StoreUnavailable(exc.message, **exc.fields) from exc
+        except BaseException as exc:
+            if isinstance(exc.__cause__, sqlite3.DatabaseError) and not is_busy(exc.__cause__):
+                self.close()
+            raise
+
+    @contextmanager
+    def _transaction(self, kind: str) -> Iterator[Records]:
+        connection = self._connected()
+        connection.execute(f"BEGIN {kind}")
+        try:
+            yield Records(connection, self.path)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is not None and not self._is_moved():
+            return self._connection
+        self.close()
+        target = Path(os.path.realpath(self.path))
+        opened = open_file(target, busy_seconds=self._busy_seconds)
+        self._connection, self._file_id = opened.connection, opened.file_id
+        self.recovered_from = opened.kept_aside or self.recovered_from
+        return self._connection
+
+    def _is_moved(self) -> bool:
+        return file_id(self.path) != self._file_id
+
+    @staticmethod
+    def _data_version(connection: sqlite3.Connection) -> int:
+        """Another number after each change by another connection (not after our own)."""
+        return int(connection.execute("PRAGMA data_version").fetchone()[0])

@@ -1,0 +1,247 @@
+"""The embedded store behind the contract.
+
+All of SQLite runs in one thread of its own, so the loop never waits for a file. A claim is one
+immediate transaction and one fsync. While somebody watches, that thread looks five times a second
+whether another process has changed the file; what this process changes is seen at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from coil.domain.block import BlockClaim
+from coil.domain.errors import OutOfBlocks, PoolCordoned, PoolExists
+from coil.domain.names import NodeName, PoolName
+from coil.domain.pool import Pool, Subnet
+from coil.store.contract import Release
+from coil.store.errors import StoreError, StoreUnavailable
+from coil.store.sqlite.records import Records
+from coil.store.sqlite.schema import MAX_INDEX
+from coil.store.sqlite.session import Session, Work
+from coil.store.sqlite.worker import Changes, Worker
+
+T = TypeVar("T")
+_log = structlog.get_logger()
+
+_POLL_SECONDS = 0.2
+"""Between looks for changes of other processes: an operator does not notice, and the cost (about
+25 us each) is less than 0.02 % of a core."""
+_BUSY_SECONDS = 5.0
+"""How long a call waits for other processes; transactions take milliseconds, even with fsync."""
+_RETRY_SECONDS = 0.5
+"""Between attempts of a watch to read a store that fails."""
+
+
+class SqliteStore:
+    """See ``coil.store.contract.Store`` for what the methods promise.
+
+    Not to be used in a process forked after it was made. Several may be open on one file.
+    """
+
+    def __init__(self, path: Path, *, busy_seconds: float = _BUSY_SECONDS) -> None:
+        self.path = path
+        self._session = Session(path, busy_seconds=busy_seconds)
+        self._changes = Changes()
+        self._worker = Worker(
+            name="sqlite-store",
+            changes=self._changes,
+            poll=self._session.poll,
+            interval=_POLL_SECONDS,
+            at_end=self._session.close,
+        )
+        self._closed = False
+
+    @property
+    def recovered_from(self) -> Path | None:
+        """Where this process moved a damaged file to make room for a new store, if it did."""
+        return self._session.recovered_from
+
+    async def open(self) -> None:
+        """Open and check the file, making it where there is none; a damaged one is kept aside.
+
+        Raises ConfigError for a place that cannot hold a store, StoreCorrupt for a file that is
+        another program's or a newer coil's. What may pass raises nothing here: the calls that
+        follow try again, and say it.
+        """
+        with contextlib.suppress(StoreUnavailable):
+            await self._run(self._session.open)
+
+    async def close(self) -> None:
+        """Close the file and end the thread; watches end. Idempotent."""
+        self._closed = True
+        self._changes.notify()
+        await asyncio.shield(asyncio.wrap_future(self._worker.stop()))
+
+    async def identity(self) -> str:
+        """See the contract."""
+        return await self._read(Records.identity)
+
+    async def create_pool(self, pool: Pool) -> None:
+        """See the contract."""
+
+        def work(records: Records) -> None:
+            if records.has_pool(pool.name):
+                raise PoolExists(f"pool {pool.name} exists already", pool=pool.name)
+            records.insert_pool(pool)
+
+        await self._write(work)
+
+    async def add_subnet(self, name: PoolName, subnet: Subnet) -> Pool:
+        """See the contract."""
+
+        def work(records: Records) -> Pool:
+            pool = records.get_pool(name).extended(subnet)
+            records.update_pool(pool)
+            return pool
+
+        return await self._write(work)
+
+    async def set_cordoned(self, name: PoolName, *, cordoned: bool) -> Pool:
+        """See the contract."""
+
+        def work(records: Records) -> Pool:
+            before = records.get_pool(name)
+            pool = replace(before, cordoned=cordoned)
+            if pool != before:
+                records.update_pool(pool)
+            return pool
+
+        return await self._write(work)
+
+    async def delete_pool(self, name: PoolName) -> None:
+        """See the contract. A pool whose record cannot be read can be deleted, too."""
+
+        def work(records: Records) -> None:
+            records.require_pool(name)
+            records.delete_pool(name)
+
+        await self._write(work)
+
+    async def list_pools(self) -> Sequence[Pool]:
+        """See the contract."""
+        return await self._read(Records.list_pools)
+
+    async def get_pool(self, name: PoolName) -> Pool:
+        """See the contract."""
+        return await self._read(lambda records: records.get_pool(name))
+
+    def watch_pools(self) -> AsyncIterator[Sequence[Pool]]:
+        """See the contract."""
+        return self._watch(Records.list_pools)
+
+    async def claim_blocks(self, node: NodeName, pool: PoolName, count: int) -> list[BlockClaim]:
+        """See the contract. The lowest free indexes are given."""
+        if count < 1:
+            raise ValueError("count must be at least 1")
+
+        def work(records: Records) -> list[BlockClaim]:
+            found = records.get_pool(pool)
+            if found.cordoned:
+                raise PoolCordoned(f"pool {pool} is cordoned and gives no blocks", pool=pool)
+            indexes = records.lowest_free(found, count)
+            if not indexes:
+                raise OutOfBlocks(
+                    f"pool {pool} is full: all its {found.block_count} blocks are owned; add a "
+                    f"subnet with coilctl pool add-subnet {pool} SUBNET",
+                    pool=pool,
+                )
+            records.set_free_from(pool, indexes[-1] + 1)
+            return records.insert_claims(node, pool, indexes)
+
+        return await self._write(work)
+
+    async def reclaim_blocks(
+        self, node: NodeName, pool: PoolName, indexes: Sequence[int]
+    ) -> list[BlockClaim]:
+        """See the contract. Indexes above MAX_INDEX are never had."""
+
+        def work(records: Records) -> list[BlockClaim]:
+            found = records.get_pool(pool)
+            wanted = sorted(set(indexes))
+            for index in wanted:
+                found.block(index)
+            storable = [index for index in wanted if index <= MAX_INDEX]
+            owners = {index: records.find_claim(pool, index) for index in storable}
+            free = [index for index, owner in owners.items() if owner is None]
+            mine = [owner for owner in owners.values() if owner and owner.node == node]
+            had = [*mine, *records.insert_claims(node, pool, free)]
+            return sorted(had, key=lambda claim: claim.id.index)
+
+        return await self._write(work)
+
+    async def release_block(self, claim: BlockClaim) -> Release:
+        """See the contract."""
+        deleted = await self._write(lambda records: records.delete_claim(claim))
+        return Release.RELEASED if deleted else Release.NOT_OWNER
+
+    async def list_node_blocks(self, node: NodeName) -> list[BlockClaim]:
+        """See the contract."""
+        return await self._read(lambda records: records.node_claims(node))
+
+    def watch_node_blocks(self, node: NodeName) -> AsyncIterator[list[BlockClaim]]:
+        """See the contract."""
+        return self._watch(lambda records: records.node_claims(node))
+
+    async def list_pool_blocks(self, pool: PoolName) -> list[BlockClaim]:
+        """See the contract."""
+
+        def work(records: Records) -> list[BlockClaim]:
+            records.require_pool(pool)
+            return records.pool_claims(pool)
+
+        return await self._read(work)
+
+    async def _watch(self, work: Work[T]) -> AsyncIterator[T]:
+        """Yield what ``work`` reads now and whenever that, or the store itself, is another."""
+
+        def with_identity(records: Records) -> tuple[str, T]:
+            return records.identity(), work(records)
+
+        seen: tuple[str, T] | None = None
+        with self._changes.subscribed() as changed:
+            while not self._closed:
+                changed.clear()
+                state = await self._read_through(with_identity)
+                if state != seen:
+                    seen = state
+                    yield state[1]
+                else:
+                    await changed.wait()
+
+    async def _read_through(self, work: Work[T]) -> T:
+        """Read, however long it takes until that works; an outage is told once."""
+        told = False
+        while True:
+            try:
+                state = await self._read(work)
+            except StoreError as exc:
+                if not told:
+                    _log.warning("store cannot be watched; trying on", reason=exc.message)
+                told = True
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                if told:
+                    _log.info("store is watched again", path=str(self.path))
+                return state
+
+    async def _read(self, work: Work[T]) -> T:
+        return await self._run(lambda: self._session.read(work))
+
+    async def _write(self, work: Work[T]) -> T:
+        def job() -> T:
+            result, changed = self._session.write(work)
+            if changed:
+                self._changes.notify()
+            return result
+
+        return await self._run(job)
+
+    async def _run(self, job: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(self._worker.submit(job))
