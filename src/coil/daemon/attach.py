@@ -132,14 +132,14 @@ class Attacher:
 
         def work(netlink: NetlinkSocket) -> Attachment:
             with NetnsHandle(planned.netns) as netns:
-                attachment = replace(planned, netns=replace(planned.netns, inode=netns.inode))
-            self._journal.put_attachment(attachment)
-            try:
-                self._step(ADD_JOURNALED)
-                attach(netlink, attachment, self._tables, self._step)
-            except Exception:
-                self._journal.remove_attachments([attachment], freed_at=None)
-                raise
+                attachment = replace(planned, netns=Netns(netns.path, netns.inode))
+                self._journal.put_attachment(attachment)
+                try:
+                    self._step(ADD_JOURNALED)
+                    attach(netlink, netns, attachment, self._tables, self._step)
+                except Exception:
+                    self._journal.remove_attachments([attachment], freed_at=None)
+                    raise
             self._step(ADD_DONE)
             return attachment
 
@@ -156,7 +156,8 @@ class Attacher:
             self._inventory.release(planned.block, planned.offset, cools=False)
             raise
         self._inventory.put_attachment(attachment)
-        _log.info("address allocated", **fields_of(attachment))
+        # Said after the answer has gone out: a line costs a tenth of an ADD.
+        asyncio.get_running_loop().call_soon(_say_allocated, attachment)
         return attachment
 
     async def _again(self, existing: Attachment, call: AddCall) -> Attachment:
@@ -164,11 +165,10 @@ class Attacher:
 
         def work(netlink: NetlinkSocket) -> Attachment:
             with NetnsHandle(Netns(call.netns_path)) as netns:
-                inode = netns.inode
-            attachment = replace(existing, netns=Netns(call.netns_path, inode))
-            if attachment != existing:
-                self._journal.put_attachment(attachment)
-            attach(netlink, attachment, self._tables, self._step)
+                attachment = replace(existing, netns=Netns(netns.path, netns.inode))
+                if attachment != existing:
+                    self._journal.put_attachment(attachment)
+                attach(netlink, netns, attachment, self._tables, self._step)
             return attachment
 
         attachment = await self._workers.run(work)
@@ -200,7 +200,7 @@ class Attacher:
             attachment = self._inventory.attachments.get(key)
             if attachment is None:
                 # An attachment whose journal was lost may have left a link under its own name.
-                await settled(self._remover.remove(key, host_ifname(key), search=False))
+                await self._unlink(key, host_ifname(key), search=False)
                 return False
             self._step(DEL_STARTED)
             await self._take_down(attachment)
@@ -216,7 +216,7 @@ class Attacher:
 
     async def _take_down(self, attachment: Attachment) -> None:
         """Link, then journal, then memory. Once begun it is finished, also when cancelled."""
-        await settled(self._remover.remove(attachment.key, attachment.host_ifname, search=True))
+        await self._unlink(attachment.key, attachment.host_ifname, search=True)
         self._step(DEL_UNLINKED)
         freed_at = self._inventory.clock()
         future = self._workers.submit(
@@ -229,6 +229,10 @@ class Attacher:
                 self._inventory.release(attachment.block, attachment.offset)
         self._step(DEL_DONE)
         _log.info("address freed", **fields_of(attachment))
+
+    async def _unlink(self, key: AttachmentKey, ifname: str, *, search: bool) -> None:
+        removal = self._remover.remove(key, ifname, search=search)
+        await settled(asyncio.wrap_future(removal))
 
     async def faults(self, key: AttachmentKey) -> list[str]:
         """What is wrong with an attachment, in kernel and pod. Raises AttachmentNotFound."""
@@ -249,6 +253,10 @@ class Attacher:
                 f"this node has no attachment {key}", container_id=key.container_id
             )
         return attachment
+
+
+def _say_allocated(attachment: Attachment) -> None:
+    _log.info("address allocated", **fields_of(attachment))
 
 
 def fields_of(attachment: Attachment) -> dict[str, object]:

@@ -21,6 +21,7 @@ from coil.domain.errors import CoilError
 from coil.nodenet.errors import NetnsGone, NodeNetError
 from coil.nodenet.inspect import host_faults
 from coil.nodenet.netlink import NetlinkSocket
+from coil.nodenet.netns import NetnsHandle
 from coil.nodenet.observe import HostState, observe
 from coil.nodenet.parse import Route
 from coil.nodenet.plan import Tables
@@ -124,7 +125,8 @@ class Repairer:
         if netlink.find_ifindex(attachment.host_ifname) is not None:
             ensure_host_end(netlink, attachment, self._tables)
         else:
-            attach(netlink, attachment, self._tables, no_step)
+            with NetnsHandle(attachment.netns) as netns:
+                attach(netlink, netns, attachment, self._tables, no_step)
         return faults
 
     async def _remove_strays(self, state: HostState) -> None:

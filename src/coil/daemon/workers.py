@@ -9,7 +9,6 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import TypeVar
 
 import structlog
@@ -21,9 +20,9 @@ T = TypeVar("T")
 _Job = Callable[[NetlinkSocket], None]
 _log = structlog.get_logger()
 
-THREADS = 8
-"""Enough that a few slow namespaces hold nobody up; the kernel's own lock (rtnl) lets about two
-make progress at a time, so more would only take memory."""
+THREADS = 4
+"""Enough that a slow namespace holds nobody up; the kernel's own lock (rtnl) lets about one make
+progress at a time, and more threads were slower when a hundred pods came at once."""
 
 
 class Workers:
@@ -40,23 +39,24 @@ class Workers:
 
         A step that has begun is never abandoned: cancellation waits for its end, then propagates.
         """
-        future = self.submit(step)
-        return await settled(future)
+        return await settled(self.submit(step))
 
-    def submit(self, step: Callable[[NetlinkSocket], T]) -> Future[T]:
-        """Queue ``step``; the future settles when it has run."""
-        future: Future[T] = Future()
+    def submit(self, step: Callable[[NetlinkSocket], T]) -> asyncio.Future[T]:
+        """Queue ``step``; the future settles when it has run. Call it on the loop."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
 
         def job(netlink: NetlinkSocket) -> None:
             try:
                 result = step(netlink)
             except NetnsStuck as exc:
-                future.set_exception(RuntimeError("a thread is lost in a pod's namespace"))
+                lost = RuntimeError("a thread is lost in a pod's namespace")
+                loop.call_soon_threadsafe(future.set_exception, lost)
                 raise exc from None
             except BaseException as exc:  # noqa: BLE001 - handed to whoever waits
-                future.set_exception(exc)
+                loop.call_soon_threadsafe(future.set_exception, exc)
             else:
-                future.set_result(result)
+                loop.call_soon_threadsafe(future.set_result, result)
 
         self._jobs.put(job)
         return future
@@ -89,17 +89,15 @@ class Workers:
                     return
 
 
-async def settled(future: Future[T]) -> T:
+async def settled(future: asyncio.Future[T]) -> T:
     """Await a thread's future to its end, also when cancelled meanwhile (then raise that)."""
-    waiting = asyncio.wrap_future(future)
     try:
-        return await asyncio.shield(waiting)
+        return await asyncio.shield(future)
     except asyncio.CancelledError:
-        while not waiting.done():
+        while not future.done():
             try:
-                await asyncio.wait([waiting])
+                await asyncio.wait([future])
             except asyncio.CancelledError:
                 continue
-        if not waiting.cancelled():
-            waiting.exception()  # seen: whoever was cancelled looks at the state, not at this
+        future.exception()  # seen: whoever was cancelled looks at the state, not at this
         raise

@@ -28,6 +28,7 @@ RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO = 1, 3, 4, 5, 18
 IFLA_NET_NS_FD, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_EXT_MASK = 28, 20, 26, 27, 29
+IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 31, 32
 IFLA_LINK_NETNSID = 37
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFLA_INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE = 8, 1
@@ -72,12 +73,16 @@ def create_veth(
 
     The peer must be down: veth refuses to open an end whose other end is not there yet.
     """
+    # A pair has no queues to speak of, yet the kernel makes as many as there are processors, each
+    # with its objects in sysfs: a third of the time on two, most of it on many.
+    queues = attribute_u32(IFLA_NUM_TX_QUEUES, 1) + attribute_u32(IFLA_NUM_RX_QUEUES, 1)
     peer = (
         _IFINFO.pack(0, 0, 0, 0, 0)
         + attribute_text(IFLA_IFNAME, pod_ifname)
         + attribute(IFLA_ADDRESS, mac_bytes(pod_mac))
         + attribute_u32(IFLA_MTU, mtu)
         + attribute_u32(IFLA_NET_NS_FD, netns_fd)
+        + queues
     )
     info = attribute_text(IFLA_INFO_KIND, "veth") + attribute(
         IFLA_INFO_DATA, attribute(VETH_INFO_PEER, peer)
@@ -87,10 +92,11 @@ def create_veth(
         + attribute_text(IFLA_IFNAME, host_ifname)
         + attribute(IFLA_ADDRESS, mac_bytes(host_mac))
         + attribute_u32(IFLA_MTU, mtu)
+        + queues
         + attribute(IFLA_LINKINFO, info)
     )
-    operation = f"create link {host_ifname}"
-    return Message(operation, RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL)
+    flags = NLM_F_CREATE | NLM_F_EXCL
+    return Message("create link", RTM_NEWLINK, body, flags, subject=host_ifname)
 
 
 def no_auto_link_local(ifindex: int) -> Message:
@@ -119,7 +125,7 @@ def raise_link(ifindex: int, *, alias: str = "", mac: str = "") -> Message:
 def rename_link(ifindex: int, name: str) -> Message:
     """Rename a link of the host; works on one that is up since Linux 6.2."""
     body = _IFINFO.pack(0, 0, ifindex, 0, 0) + attribute_text(IFLA_IFNAME, name)
-    return Message(f"rename a link to {name}", RTM_SETLINK, body)
+    return Message("rename a link to", RTM_SETLINK, body, subject=name)
 
 
 def put_in_group(ifindex: int, group: int) -> Message:
@@ -166,7 +172,7 @@ def put_address(ifindex: int, address: Address, prefixlen: int, *, scope: int) -
         + attribute(IFA_ADDRESS, packed)
         + attribute_u32(IFA_FLAGS, IFA_F_NODAD)
     )
-    return Message(f"add address {address}", RTM_NEWADDR, body, _PUT)
+    return Message("add address", RTM_NEWADDR, body, _PUT, subject=address)
 
 
 def dump_addresses(version: int, ifindex: int = 0) -> Message:
@@ -175,19 +181,22 @@ def dump_addresses(version: int, ifindex: int = 0) -> Message:
     return Message("list addresses", RTM_GETADDR, body, tolerated=_GONE)
 
 
-def _route(kind: int, network: Network, *, table: int, protocol: int, scope: int) -> bytes:
+def _route(kind: int, target: Network | Address, *, table: int, protocol: int, scope: int) -> bytes:
+    """An address stands for the network of it alone (making that object costs more than this)."""
+    if isinstance(target, IPv4Address | IPv6Address):
+        packed, bits = target.packed, int(target.max_prefixlen)
+    else:
+        packed, bits = target.network_address.packed, int(target.prefixlen)
     small = table if table < 256 else RT_TABLE_UNSPEC
     return (
-        _RTMSG.pack(
-            family(network.version), network.prefixlen, 0, 0, small, protocol, scope, kind, 0
-        )
-        + attribute(RTA_DST, network.network_address.packed)
+        _RTMSG.pack(family(target.version), bits, 0, 0, small, protocol, scope, kind, 0)
+        + attribute(RTA_DST, packed)
         + attribute_u32(RTA_TABLE, table)
     )
 
 
 def put_route(
-    network: Network,
+    target: Network | Address,
     ifindex: int,
     *,
     table: int,
@@ -196,20 +205,20 @@ def put_route(
     only_new: bool = False,
 ) -> Message:
     """Add or replace a unicast route; ``only_new`` makes it fail with EEXIST instead."""
-    scope = RT_SCOPE_LINK if gateway is None and network.version == 4 else RT_SCOPE_UNIVERSE
-    body = _route(RTN_UNICAST, network, table=table, protocol=protocol, scope=scope)
+    scope = RT_SCOPE_LINK if gateway is None and target.version == 4 else RT_SCOPE_UNIVERSE
+    body = _route(RTN_UNICAST, target, table=table, protocol=protocol, scope=scope)
     body += attribute_u32(RTA_OIF, ifindex)
     if gateway is not None:
         body += attribute(RTA_GATEWAY, gateway.packed)
     flags = NLM_F_CREATE | NLM_F_EXCL if only_new else _PUT
-    return Message(f"add route {network}", RTM_NEWROUTE, body, flags)
+    return Message("add route", RTM_NEWROUTE, body, flags, subject=target)
 
 
 def put_unreachable(network: Network, *, table: int, protocol: int) -> Message:
     """Add or replace an unreachable route."""
     scope = RT_SCOPE_UNIVERSE
     body = _route(RTN_UNREACHABLE, network, table=table, protocol=protocol, scope=scope)
-    return Message(f"add unreachable {network}", RTM_NEWROUTE, body, _PUT)
+    return Message("add unreachable", RTM_NEWROUTE, body, _PUT, subject=network)
 
 
 def delete_route(
@@ -221,14 +230,14 @@ def delete_route(
     body = _route(kind, network, table=table, protocol=protocol, scope=255)
     if ifindex:
         body += attribute_u32(RTA_OIF, ifindex)
-    return Message(f"remove route {network}", RTM_DELROUTE, body, tolerated=_GONE)
+    return Message("remove route", RTM_DELROUTE, body, tolerated=_GONE, subject=network)
 
 
 def dump_routes(version: int, table: int) -> Message:
     """List the routes of one table. A table that was never written to does not exist."""
     body = _RTMSG.pack(family(version), 0, 0, 0, RT_TABLE_UNSPEC, 0, 0, 0, 0)
     body += attribute_u32(RTA_TABLE, table)
-    return Message(f"list routes of table {table}", RTM_GETROUTE, body, tolerated=_GONE)
+    return Message("list routes of table", RTM_GETROUTE, body, tolerated=_GONE, subject=table)
 
 
 def match_route(address: Address) -> Message:
@@ -237,7 +246,9 @@ def match_route(address: Address) -> Message:
     body = _RTMSG.pack(family(address.version), bits, 0, 0, 0, 0, 0, 0, RTM_F_FIB_MATCH)
     body += attribute(RTA_DST, address.packed)
     unreachable = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL})
-    return Message(f"look up route to {address}", RTM_GETROUTE, body, tolerated=unreachable | _GONE)
+    return Message(
+        "look up route to", RTM_GETROUTE, body, tolerated=unreachable | _GONE, subject=address
+    )
 
 
 def put_neighbour(ifindex: int, address: Address, mac: str) -> Message:
@@ -247,7 +258,7 @@ def put_neighbour(ifindex: int, address: Address, mac: str) -> Message:
         + attribute(NDA_DST, address.packed)
         + attribute(NDA_LLADDR, mac_bytes(mac))
     )
-    return Message(f"add neighbour {address}", RTM_NEWNEIGH, body, _PUT)
+    return Message("add neighbour", RTM_NEWNEIGH, body, _PUT, subject=address)
 
 
 def add_rule(version: int, *, priority: int, table: int, source: Address | None = None) -> Message:
@@ -259,7 +270,7 @@ def add_rule(version: int, *, priority: int, table: int, source: Address | None 
         body += attribute(FRA_SRC, source.packed)
     there = frozenset({errno.EEXIST})
     return Message(
-        f"add rule {priority}", RTM_NEWRULE, body, NLM_F_CREATE | NLM_F_EXCL, tolerated=there
+        "add rule", RTM_NEWRULE, body, NLM_F_CREATE | NLM_F_EXCL, there, subject=priority
     )
 
 

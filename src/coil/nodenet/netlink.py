@@ -12,8 +12,7 @@ import fcntl
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Self
+from typing import NamedTuple, Self
 
 from coil.nodenet.errors import DumpInterrupted, KernelRefused
 
@@ -31,21 +30,29 @@ _ATTR = struct.Struct("=HH")
 _ATTR_TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _PAD = (b"", b"\0\0\0", b"\0\0", b"\0")
 _RECEIVE_BYTES = 1 << 16
-_ANSWER_SECONDS = 10.0
+_ANSWER_SECONDS = 10
 """Answers to requests are queued before send() returns; this bounds a kernel that never answers."""
 _DUMP_ATTEMPTS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One request: what it does (for error texts), its type, flags, body, and what may fail."""
+class Message(NamedTuple):
+    """One request: what it does (for error texts), its type, body and flags, and what may fail.
+
+    A NamedTuple, and its words joined only when it failed, because an ADD makes twenty.
+    """
 
     operation: str
     type: int
     body: bytes
     flags: int = 0
-    tolerated: frozenset[int] = field(default_factory=frozenset)
+    tolerated: frozenset[int] = frozenset()
     """errno values that mean success here, such as ENOENT for a removal."""
+    subject: object = ""
+    """What it is done to."""
+
+    def refused(self, code: int, reason: str = "") -> KernelRefused:
+        """The error for this message's failure."""
+        return KernelRefused(f"{self.operation} {self.subject}".rstrip(), code, reason)
 
 
 def attribute(kind: int, data: bytes) -> bytes:
@@ -86,6 +93,9 @@ class NetlinkSocket:
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
         )
+        # Not settimeout(): that costs two more system calls for each send and receive.
+        seconds = struct.pack("@ll", _ANSWER_SECONDS, 0)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         self._sequence = 0
@@ -107,7 +117,7 @@ class NetlinkSocket:
         """
         for message, (code, reason) in zip(messages, self.try_send(messages), strict=True):
             if code and code not in message.tolerated:
-                raise KernelRefused(message.operation, code, reason)
+                raise message.refused(code, reason)
 
     def try_send(self, messages: Sequence[Message]) -> list[tuple[int, str]]:
         """Carry out all messages; return for each its errno (0: done) and the kernel's reason."""
@@ -123,7 +133,6 @@ class NetlinkSocket:
         self._socket.send(b"".join(parts))
         outcomes: list[tuple[int, str] | None] = [None] * len(messages)
         missing = len(messages)
-        self._socket.settimeout(_ANSWER_SECONDS)
         while missing:
             for kind, flags, sequence, payload in self._receive(messages[0].operation):
                 place = sequence - first
@@ -151,7 +160,6 @@ class NetlinkSocket:
         header = _HEADER.pack(
             _HEADER.size + len(message.body), message.type, flags, self._sequence, 0
         )
-        self._socket.settimeout(_ANSWER_SECONDS)
         self._socket.send(header + message.body)
         found: list[tuple[int, bytes]] = []
         interrupted = False
@@ -169,7 +177,7 @@ class NetlinkSocket:
     def _check_end(message: Message, payload: bytes) -> None:
         code = -struct.unpack_from("=i", payload)[0] if len(payload) >= 4 else 0
         if code and code not in message.tolerated:
-            raise KernelRefused(message.operation, code)
+            raise message.refused(code)
 
     def get(self, message: Message) -> bytes | None:
         """The one object the kernel answers ``message`` with, or None for a tolerated error."""
@@ -178,7 +186,6 @@ class NetlinkSocket:
         header = _HEADER.pack(
             _HEADER.size + len(message.body), message.type, NLM_F_REQUEST, self._sequence, 0
         )
-        self._socket.settimeout(_ANSWER_SECONDS)
         self._socket.send(header + message.body)
         while True:
             for kind, flags, sequence, payload in self._receive(message.operation):
@@ -189,7 +196,7 @@ class NetlinkSocket:
                 code, reason = _outcome(flags, payload)
                 if code in message.tolerated:
                     return None
-                raise KernelRefused(message.operation, code, reason)
+                raise message.refused(code, reason)
 
     def find_ifindex(self, name: str) -> int | None:
         """Index of the link of that name in this socket's namespace (netdevice(7))."""
@@ -205,7 +212,7 @@ class NetlinkSocket:
     def _receive(self, operation: str) -> Iterator[tuple[int, int, int, bytes]]:
         try:
             data = self._socket.recv(_RECEIVE_BYTES)
-        except TimeoutError as exc:
+        except BlockingIOError as exc:
             raise KernelRefused(operation, errno.ETIMEDOUT) from exc
         except OSError as exc:
             raise KernelRefused(operation, exc.errno or errno.EIO) from exc

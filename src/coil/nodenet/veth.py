@@ -21,7 +21,6 @@ from coil.nodenet.plan import (
     Tables,
     alias_of,
     find_owner,
-    host_network,
     link_local,
 )
 from coil.nodenet.sysctl import enable_ipv6
@@ -32,24 +31,29 @@ _SECONDARY_TABLE_BASE = 10_000
 _LINK_LOCAL_BITS = 64
 
 
-def attach(host: NetlinkSocket, attachment: Attachment, tables: Tables, step: StepHook) -> None:
+def attach(
+    host: NetlinkSocket,
+    netns: NetnsHandle,
+    attachment: Attachment,
+    tables: Tables,
+    step: StepHook,
+) -> None:
     """Make the pair, its addresses and routes; what is there already of it is kept.
 
-    A pair made by this call is removed again when a later step fails. Raises NetnsGone,
-    NetnsInvalid, LinkExists, KernelRefused. ``step`` is called with the name of each point at
+    A pair made by this call is removed again when a later step fails. Raises LinkExists,
+    KernelRefused. ``step`` is called with the name of each point at
     which a kill leaves something behind.
     """
-    with NetnsHandle(attachment.netns) as netns:
-        created = _ensure_pair(host, netns, attachment)
-        try:
-            step("add-linked")
-            ensure_host_end(host, attachment, tables)
-            step("add-routed")
-            _ensure_pod_end(netns, attachment)
-        except Exception:
-            if created:
-                _remove(host, attachment.host_ifname)
-            raise
+    created = _ensure_pair(host, netns, attachment)
+    try:
+        step("add-linked")
+        ensure_host_end(host, attachment, tables)
+        step("add-routed")
+        _ensure_pod_end(netns, attachment)
+    except Exception:
+        if created:
+            _remove(host, attachment.host_ifname)
+        raise
 
 
 def _ensure_pair(host: NetlinkSocket, netns: NetnsHandle, attachment: Attachment) -> bool:
@@ -111,22 +115,38 @@ def _host_messages(ifindex: int, attachment: Attachment, tables: Tables) -> Iter
     if 6 in versions:
         yield m.put_address(ifindex, GATEWAYS[6], _LINK_LOCAL_BITS, scope=m.RT_SCOPE_LINK)
     for address in attachment.addresses:
-        network = host_network(address)
-        yield m.put_route(network, ifindex, table=tables.pod_table, protocol=tables.protocol)
+        yield m.put_route(address, ifindex, table=tables.pod_table, protocol=tables.protocol)
 
 
 def _ensure_pod_end(netns: NetnsHandle, attachment: Attachment) -> None:
     with netns.open_netlink() as inside:
         ifindex = _index(inside, attachment.key.ifname)
         try:
-            inside.send(*_pod_messages(ifindex, attachment))
+            _send_pod_messages(inside, ifindex, attachment)
         except KernelRefused as exc:
             if exc.errno not in (errno.EACCES, errno.EPERM):
                 raise
             with netns.entered():
                 enable_ipv6(attachment.key.ifname)
-            inside.send(*_pod_messages(ifindex, attachment))
-        _ensure_pod_routes(inside, ifindex, attachment)
+            _send_pod_messages(inside, ifindex, attachment)
+
+
+def _send_pod_messages(inside: NetlinkSocket, ifindex: int, attachment: Attachment) -> None:
+    """All of the pod's end in one request; default routes that exist already are looked into."""
+    routes = [
+        message
+        for address in attachment.addresses
+        for message in _default_routes(address.version, ifindex, m.RT_TABLE_MAIN, only_new=True)
+    ]
+    messages = [*_pod_messages(ifindex, attachment), *routes]
+    existing = False
+    for message, (code, reason) in zip(messages, inside.try_send(messages), strict=True):
+        if code == errno.EEXIST and message in routes:
+            existing = True
+        elif code and code not in message.tolerated:
+            raise message.refused(code, reason)
+    if existing:
+        _ensure_secondary_routes(inside, ifindex, attachment)
 
 
 def _pod_messages(ifindex: int, attachment: Attachment) -> Iterator[Message]:
@@ -141,12 +161,10 @@ def _pod_messages(ifindex: int, attachment: Attachment) -> Iterator[Message]:
         yield m.put_neighbour(ifindex, GATEWAYS[address.version], HOST_MAC)
 
 
-def _ensure_pod_routes(inside: NetlinkSocket, ifindex: int, attachment: Attachment) -> None:
-    """Default routes; an interface after the pod's first gets them in a table of its own."""
+def _ensure_secondary_routes(inside: NetlinkSocket, ifindex: int, attachment: Attachment) -> None:
+    """For families whose default route another interface has: a table of this one's own."""
     for address in attachment.addresses:
-        routes = list(_default_routes(address.version, ifindex, m.RT_TABLE_MAIN, only_new=True))
-        failed = [code for code, _reason in inside.try_send(routes) if code]
-        if failed and not _has_default(inside, address.version, ifindex):
+        if not _has_default(inside, address.version, ifindex):
             table = _SECONDARY_TABLE_BASE + ifindex
             inside.send(
                 *_default_routes(address.version, ifindex, table, only_new=False),
@@ -157,9 +175,7 @@ def _ensure_pod_routes(inside: NetlinkSocket, ifindex: int, attachment: Attachme
 def _default_routes(version: int, ifindex: int, table: int, *, only_new: bool) -> Iterator[Message]:
     gateway = GATEWAYS[version]
     if version == 4:  # fe80::/64 is on every link, 169.254.1.1 needs saying
-        yield m.put_route(
-            host_network(gateway), ifindex, table=table, protocol=_BOOT, only_new=only_new
-        )
+        yield m.put_route(gateway, ifindex, table=table, protocol=_BOOT, only_new=only_new)
     yield m.put_route(
         DEFAULT_ROUTES[version],
         ifindex,
