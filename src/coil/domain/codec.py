@@ -21,12 +21,18 @@ def pool_to_json(pool: Pool) -> str:
 
 
 def pool_from_json(name: str, text: str) -> Pool:
-    """Inverse of pool_to_json. Raises ValueError, KeyError, TypeError or CoilError."""
-    fields = json.loads(text)
-    return Pool(
-        parse_pool_name(name),
-        tuple(parse_subnet(subnet) for subnet in fields["subnets"]),
-        int(fields["block_size"]),
-        int(fields["cool_down"]),
-        bool(fields["cordoned"]),
-    )
+    """Inverse of pool_to_json. Raises ValueError or CoilError for what that never wrote."""
+    try:
+        fields = json.loads(text)
+    except RecursionError as exc:
+        raise ValueError("it is nested too deeply") from exc
+    match fields:
+        case {
+            "subnets": [*subnets],
+            "block_size": int(block_size),
+            "cool_down": int(cool_down),
+            "cordoned": bool(cordoned),
+        } if all(isinstance(subnet, str) for subnet in subnets):
+            parsed = tuple(parse_subnet(subnet) for subnet in subnets)
+            return Pool(parse_pool_name(name), parsed, block_size, cool_down, cordoned)
+    raise ValueError("a field is missing or of a wrong type")

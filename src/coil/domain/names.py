@@ -23,13 +23,17 @@ MAX_IFNAME = 15
 """Bytes: IFNAMSIZ less the NUL (linux/if.h)."""
 
 _POOL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_NODE = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_NODE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_MAX_NODE = 253
 # CNI specification, section 2, CNI_CONTAINERID.
 _CONTAINER_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 # dev_valid_name() of the kernel refuses '/', ':' and white space; '%' would make the kernel number
 # the link (dev_alloc_name), so that it could not be found again.
 _IFNAME = re.compile(r"[!-~]+")
 _IFNAME_FORBIDDEN = frozenset("/:%")
+# "all" and "default" are directories in /proc/sys/net: the kernel refuses links of these names
+# (sysctl_dev_name_is_allowed).
+_IFNAMES_TAKEN = frozenset({".", "..", "all", "default"})
 
 
 def parse_pool_name(text: str) -> PoolName:
@@ -47,10 +51,10 @@ def parse_pool_name(text: str) -> PoolName:
 
 def parse_node_name(text: str) -> NodeName:
     """Return ``text`` as a node name: an RFC 1123 subdomain. Raises InvalidName."""
-    if not _NODE.fullmatch(text):
+    if len(text) > _MAX_NODE or not _NODE.fullmatch(text):
         raise InvalidName(
             f"node name {_shown(text)} must be 1 to 253 lower-case letters, digits, '-' or '.', "
-            "beginning and ending with a letter or digit"
+            "each part between dots beginning and ending with a letter or digit"
         )
     return NodeName(text)
 
@@ -73,10 +77,10 @@ def parse_ifname(text: str) -> IfName:
     """Return ``text`` as a name the kernel takes for a link as it is. Raises InvalidName."""
     if len(text) > MAX_IFNAME:
         raise InvalidName(f"interface name {_shown(text)} is longer than {MAX_IFNAME} characters")
-    if not _IFNAME.fullmatch(text) or _IFNAME_FORBIDDEN & set(text) or text in (".", ".."):
+    if not _IFNAME.fullmatch(text) or _IFNAME_FORBIDDEN & set(text) or text in _IFNAMES_TAKEN:
         raise InvalidName(
             f"interface name {_shown(text)} must be printable ASCII without blanks, "
-            "'/', ':' or '%', and not '.' or '..'"
+            "'/', ':' or '%', and not '.', '..', 'all' or 'default'"
         )
     return IfName(text)
 

@@ -191,6 +191,8 @@ def check_overlap(subnets: Iterable[Subnet]) -> None:
 
 
 def _parse_network(text: str) -> Network:
+    if "%" in text:
+        raise InvalidPool(f"{text!r} is not a subnet: an interface has no place in it")
     try:
         return ip_network(text)
     except ValueError as exc:
@@ -204,23 +206,31 @@ def _parse_network(text: str) -> Network:
 
 def _check_network(network: Network) -> None:
     """Refuse what can never be a pod's address."""
-    whole = network.prefixlen == 0
-    special = (
-        network.is_loopback
-        or network.is_multicast
-        or network.is_link_local
-        or whole
-        or network.is_unspecified
-        or network.overlaps(_UNUSABLE[network.version])
-    )
-    if special:
+    unusable = _UNUSABLE_IPV4 if isinstance(network, IPv4Network) else _UNUSABLE_IPV6
+    if any(network.overlaps(special) for special in unusable):
         raise InvalidPool(
             f"subnet {network} is (or holds) loopback, link-local, multicast or reserved "
             "addresses, which pods cannot have"
         )
 
 
-_UNUSABLE: dict[int, Network] = {
-    4: IPv4Network("0.0.0.0/8"),  # RFC 1122, 3.2.1.3: "this host"
-    6: IPv6Network("::/96"),  # unspecified, loopback and the deprecated compatible addresses
-}
+# Class E, 240.0.0.0/4, is left out on purpose: Linux routes it, and it is used for pods.
+_UNUSABLE_IPV4 = tuple(
+    IPv4Network(text)
+    for text in (
+        "0.0.0.0/8",  # RFC 1122, 3.2.1.3: "this host"
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/4",
+        "255.255.255.255/32",
+    )
+)
+_UNUSABLE_IPV6 = tuple(
+    IPv6Network(text)
+    for text in (
+        "::/96",  # unspecified, loopback and the deprecated compatible addresses
+        "::ffff:0:0/96",  # IPv4 in IPv6 clothes, never on a wire (RFC 4291, 2.5.5.2)
+        "fe80::/10",
+        "ff00::/8",
+    )
+)

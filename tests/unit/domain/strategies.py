@@ -1,0 +1,36 @@
+"""Generators of domain objects for property tests."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+
+from hypothesis import strategies as st
+
+from coil.domain.names import PoolName
+from coil.domain.pool import MAX_BLOCK_SIZE_LOG2, MAX_COOL_DOWN, Pool, Subnet
+
+FAMILIES = [(4,), (6,), (4, 6)]
+
+
+def subnet_in_slot(slot: int, host_bits: int, families: tuple[int, ...]) -> Subnet:
+    """A subnet of 2**host_bits addresses (at most 2**16) that lies apart from all other slots'."""
+    return Subnet(
+        IPv4Network((f"10.{slot}.0.0", 32 - host_bits)) if 4 in families else None,
+        IPv6Network((f"fd00:{slot:x}::", 128 - host_bits)) if 6 in families else None,
+    )
+
+
+@st.composite
+def pools(draw: st.DrawFn, *, max_host_bits: int = 16) -> Pool:
+    """Pools of one to four subnets of unequal size, in no order of addresses."""
+    families = draw(st.sampled_from(FAMILIES))
+    block_size_log2 = draw(st.integers(0, min(MAX_BLOCK_SIZE_LOG2, max_host_bits)))
+    slots = draw(st.lists(st.integers(0, 255), min_size=1, max_size=4, unique=True))
+    sizes = st.integers(block_size_log2, max_host_bits)
+    return Pool(
+        PoolName("p"),
+        tuple(subnet_in_slot(slot, draw(sizes), families) for slot in slots),
+        block_size_log2,
+        draw(st.integers(0, MAX_COOL_DOWN)),
+        draw(st.booleans()),
+    )
