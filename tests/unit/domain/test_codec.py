@@ -8,11 +8,11 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.domain.strategies import pools
 
 from coil.domain.codec import pool_from_json, pool_to_json
 from coil.domain.errors import CoilError
 from coil.domain.pool import Pool
+from unit.domain.strategies import pools
 
 GOOD = {"subnets": ["10.0.0.0/24"], "block_size": 5, "cool_down": 130, "cordoned": False}
 JSON = st.recursive(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+import contextlib
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from itertools import combinations
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from unit.domain.strategies import FAMILIES, pools, subnet_in_slot
 
 from coil.domain.errors import InvalidPool, SubnetOverlap
 from coil.domain.names import PoolName
@@ -21,6 +21,7 @@ from coil.domain.pool import (
     check_overlap,
     parse_subnet,
 )
+from unit.domain.strategies import FAMILIES, pools, subnet_in_slot
 
 NAME = PoolName("p")
 
@@ -177,11 +178,8 @@ def test_the_order_of_the_halves_does_not_matter() -> None:
 
 @given(st.one_of(st.text(), st.text(alphabet="0123456789abcdef.:/,% ", max_size=40)))
 def test_any_text_is_a_subnet_or_is_refused(text: str) -> None:
-    try:
+    with contextlib.suppress(InvalidPool):
         subnet = parse_subnet(text)
-    except InvalidPool as exc:
-        assert exc.message
-    else:
         assert parse_subnet(str(subnet)) == subnet
 
 
