@@ -156,8 +156,11 @@ class Reporter:
                 f"given from block {index} of pool {pool}, which this node does not own any more; "
                 "its route is withdrawn, so recreate the pod"
             )
-        chosen = "netconf, namespace or default"
+        if pool == attachment.pod.namespace:
+            chosen = "has the name of the pod's namespace"
+        else:
+            chosen = "is the default" if pool == "default" else "is named by the configuration"
         return (
-            f"pool {pool} (chosen by {chosen}), block {index} of this node, offset "
-            f"{attachment.offset}: never used before, or free for longest, at that time"
+            f"pool {pool} {chosen}; block {index} is owned by this node; offset "
+            f"{attachment.offset} was never used, or free for longest, at that time"
         )

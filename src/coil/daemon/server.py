@@ -132,6 +132,7 @@ class Server:
         Raises ConfigError when it can't be made there.
         """
         try:
+            _check_unserved(path)
             sock = _bind_unix(path)
         except OSError as exc:
             raise ConfigError(f"cannot listen on {path}: {exc.strerror or exc}") from exc
@@ -294,6 +295,14 @@ class _Connection(asyncio.Protocol):
         """Drop a connection that has sent no whole request."""
         if self.task is None:
             self._transport.abort()
+
+
+def _check_unserved(path: Path) -> None:
+    """Raise ConfigError when somebody serves on the socket already."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            probe.connect(str(path))
+            raise ConfigError(f"somebody serves on {path} already; give each coild its --socket")
 
 
 def _bind_unix(path: Path) -> socket.socket:
