@@ -49,7 +49,9 @@ def attach(
         step("add-linked")
         ensure_host_end(host, attachment, tables)
         step("add-routed")
-        _ensure_pod_end(netns, attachment)
+        pod_ifindex = _ensure_pod_end(netns, attachment)
+        if pod_ifindex == host.find_ifindex(attachment.host_ifname):
+            settle_carrier(host, pod_ifindex)
     except Exception:
         if created:
             _remove(host, attachment.host_ifname)
@@ -118,7 +120,18 @@ def _host_messages(ifindex: int, attachment: Attachment, tables: Tables) -> Iter
         yield m.put_route(address, ifindex, table=tables.pod_table, protocol=tables.protocol)
 
 
-def _ensure_pod_end(netns: NetnsHandle, attachment: Attachment) -> None:
+def settle_carrier(netlink: NetlinkSocket, ifindex: int) -> None:
+    """Have the kernel act on a carrier that has just come, now: a read of the link does that.
+
+    Usually it does so within microseconds. Only where both ends of a pair have the same index (the
+    first pod of a host that has no other link) it takes the pair for no pair, defers that by up to
+    a second, and drops what is sent meanwhile (linkwatch_urgent_event() in net/core/link_watch.c).
+    """
+    netlink.get(m.get_link(ifindex=ifindex))
+
+
+def _ensure_pod_end(netns: NetnsHandle, attachment: Attachment) -> int:
+    """Make the pod's end so; returns its index."""
     with netns.open_netlink() as inside:
         ifindex = _index(inside, attachment.key.ifname)
         try:
@@ -129,6 +142,8 @@ def _ensure_pod_end(netns: NetnsHandle, attachment: Attachment) -> None:
             with netns.entered():
                 enable_ipv6(attachment.key.ifname)
             _send_pod_messages(inside, ifindex, attachment)
+        settle_carrier(inside, ifindex)
+        return ifindex
 
 
 def _send_pod_messages(inside: NetlinkSocket, ifindex: int, attachment: Attachment) -> None:
