@@ -11,9 +11,11 @@ Guarantees
 - *Durable*: what a call returned is seen by every later call of every process.
 - *Unknown*: after StoreUnavailable a write may have happened. Asking ``list_node_blocks`` tells.
 - *Watches* are level-triggered: each item is a complete state at least as new as the change that
-  woke it; states in between may be skipped; outages are bridged inside (the iterator does not
-  end), and what was missed meanwhile is in the next item.
-- Every method may raise StoreUnavailable, StoreCorrupt, and is safe to cancel (outcome unknown).
+  woke it; states in between may be skipped; outages are bridged inside (the iterator does not end
+  before ``close``), and what was missed meanwhile is in the next item. They raise nothing: to a
+  watch a store that cannot be read is away.
+- Every other method may raise StoreUnavailable, StoreCorrupt, and is safe to cancel (outcome
+  unknown).
 """
 
 from __future__ import annotations

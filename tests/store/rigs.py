@@ -1,0 +1,137 @@
+"""The stores that are put to the contract. A further store is one more entry in RIGS."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import coil.store
+from coil.store.contract import Store
+from coil.store.open import open_store
+
+SOURCE = Path(coil.store.__file__).parents[2]
+SCRIPT = Path(__file__).with_name("client.py")
+
+
+class Rig(Protocol):
+    """An empty store of its own for one test."""
+
+    url: str
+
+    def suspend(self) -> None:
+        """From now on nobody can reach the store; what it holds stays."""
+
+    def resume(self) -> None:
+        """It can be reached again. Idempotent."""
+
+
+class SqliteRig:
+    """A file in a directory; an outage takes the directory away and puts a file in its place."""
+
+    def __init__(self, folder: Path) -> None:
+        self.directory = folder / "db"
+        self.away = folder / "db.away"
+        self.path = self.directory / "store.db"
+        self.url = f"sqlite://{self.path}"
+
+    def suspend(self) -> None:
+        self.directory.rename(self.away)
+        self.directory.touch()
+
+    def resume(self) -> None:
+        if self.away.exists():
+            self.directory.unlink()
+            self.away.rename(self.directory)
+
+
+@contextmanager
+def sqlite_rig(folder: Path) -> Iterator[Rig]:
+    rig = SqliteRig(folder)
+    try:
+        yield rig
+    finally:
+        rig.resume()
+
+
+RIGS: dict[str, Callable[[Path], AbstractContextManager[Rig]]] = {"sqlite": sqlite_rig}
+
+
+@asynccontextmanager
+async def client(rig: Rig) -> AsyncIterator[Store]:
+    """A client with nothing in common with others, as if of another process."""
+    store = await open_store(rig.url)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+class Process:
+    """A real process that runs a command of client.py, waiting for the word to begin."""
+
+    def __init__(self, *words: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, SCRIPT, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1"},
+        )
+        assert self._process.stdin
+        assert self._process.stdout
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+
+    def wait_ready(self) -> None:
+        """Until it has imported everything and opened the store."""
+        assert self.read_line() == "ready"
+
+    def begin(self) -> None:
+        self._stdin.write("go\n")
+        self._stdin.flush()
+
+    def read_line(self) -> str:
+        """The next whole line, without its end; empty when the process has ended."""
+        line = self._stdout.readline()
+        return line.removesuffix("\n") if line.endswith("\n") else ""
+
+    def lines(self) -> list[str]:
+        """All lines until its end, which must be a good one."""
+        found = [line.removesuffix("\n") for line in self._stdout]
+        assert self._process.wait(30) == 0
+        return found
+
+    def kill(self) -> list[str]:
+        """kill -9; returns the whole lines it had still written."""
+        self._process.kill()
+        rest = self._stdout.read()
+        self._process.wait(30)
+        return rest.split("\n")[:-1]
+
+    def end(self) -> None:
+        """Whatever state it is in, it and its pipes are gone afterwards."""
+        self._process.kill()
+        self._process.wait(30)
+        self._stdin.close()
+        self._stdout.close()
+
+
+@contextmanager
+def processes(*commands: list[str]) -> Iterator[list[Process]]:
+    """Processes that have all begun at the same time."""
+    started: list[Process] = []
+    try:
+        for command in commands:
+            started.append(Process(*command))
+        for process in started:
+            process.wait_ready()
+        for process in started:
+            process.begin()
+        yield started
+    finally:
+        for process in started:
+            process.end()
