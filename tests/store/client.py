@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 
+from coil.domain.block import BlockClaim
 from coil.domain.errors import OutOfBlocks, PoolExists, PoolInUse, PoolNotFound, SubnetOverlap
 from coil.domain.names import parse_node_name, parse_pool_name
 from coil.domain.pool import Pool, parse_subnet
@@ -29,7 +30,7 @@ async def churn(store: Store, node: str, pool: str, rounds: str, most: str) -> N
     mine = parse_node_name(node)
     name = parse_pool_name(pool)
     chance = random.Random(node)
-    held = []
+    held: list[tuple[BlockClaim, int]] = []
     for _ in range(int(rounds)):
         if held and (chance.random() < 0.5 or len(held) >= int(most)):
             claim, since = held.pop(chance.randrange(len(held)))

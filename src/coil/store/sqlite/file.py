@@ -7,6 +7,7 @@ cannot be read and has no such proof is somebody else's, and is left alone.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -172,18 +173,37 @@ def _connect_or_replace(
     path: Path, busy_seconds: float, *, proven: bool
 ) -> tuple[sqlite3.Connection, Path | None]:
     """A connection, and where a damaged file went to make room for the one it is to."""
-    try:
-        return _connect(path, busy_seconds), None
-    except Damaged as exc:
-        _refuse_foreign(path, exc, proven=proven)
-        kept_aside = _keep_aside(path, reason=str(exc))
-    _make_if_absent(path, lost=False)
-    try:
-        return _connect(path, busy_seconds), kept_aside
-    except Damaged as exc:
+    kept_aside: Path | None = None
+    while True:
+        connection = _connect(path, busy_seconds)
+        try:
+            _check(connection, path)
+        except Damaged as exc:
+            with contextlib.closing(connection):
+                _refuse(path, exc, proven=proven, is_new=kept_aside is not None)
+                # Before the connection is closed: the close would write the log into a file that
+                # has not been moved.
+                kept_aside = _keep_aside(path, reason=str(exc))
+            _make_if_absent(path, lost=False)
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection, kept_aside
+
+
+def _refuse(path: Path, damage: Damaged, *, proven: bool, is_new: bool) -> None:
+    """Raise if a damaged file is not one to keep aside."""
+    if is_new:
         raise StoreUnavailable(
-            f"new store {path} is damaged already ({exc}): check the disk"
-        ) from exc
+            f"new store {path} is damaged already ({damage}): check the disk", path=str(path)
+        ) from damage
+    if not damage.ours and not proven:
+        raise StoreCorrupt(
+            f"{path} is not a store of coil ({damage}), and nothing shows that it was one; "
+            "name another file, or move this one away",
+            path=str(path),
+        ) from damage
 
 
 def _make_if_absent(path: Path, *, lost: bool) -> None:
@@ -198,24 +218,19 @@ def _make_if_absent(path: Path, *, lost: bool) -> None:
         _log.error("store was removed; a new one is made", path=str(path))
 
 
-def _refuse_foreign(path: Path, damage: Damaged, *, proven: bool) -> None:
-    if not damage.ours and not proven:
-        raise StoreCorrupt(
-            f"{path} is not a store of coil ({damage}), and nothing shows that it was one; "
-            "name another file, or move this one away",
-            path=str(path),
-        ) from damage
-
-
 def _connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
-    """A connection to a database that was checked. Raises Damaged."""
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode=rw", uri=True, timeout=busy_seconds, isolation_level=None
     )
+    # A name that is not UTF-8 is a bad name, refused where names are read.
+    connection.text_factory = lambda raw: raw.decode("utf-8", "backslashreplace")
+    return connection
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the tables of an empty database; raise Damaged for one that cannot be read."""
     ours = False
     try:
-        # A name that is not UTF-8 is a bad name, refused where names are read.
-        connection.text_factory = lambda raw: raw.decode("utf-8", "backslashreplace")
         kind = schema.recognise(connection, path)
         ours = kind is Kind.OURS
         _set_up(connection, path)
@@ -224,12 +239,10 @@ def _connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
             schema.make(connection)
             connection.execute("COMMIT")
         schema.verify(connection)
-    except BaseException as exc:
-        connection.close()
-        if isinstance(exc, sqlite3.DatabaseError) and is_damage(exc):
+    except sqlite3.DatabaseError as exc:
+        if is_damage(exc):
             raise Damaged(str(exc), ours=ours) from exc
         raise
-    return connection
 
 
 def _set_up(connection: sqlite3.Connection, path: Path) -> None:

@@ -1,7 +1,4 @@
-"""The tables of the embedded store, and how a file is recognised as one.
-
-docs/schema.md is for people who look into the file.
-"""
+"""The tables of the embedded store, and how a file is recognised as one."""
 
 from __future__ import annotations
 
@@ -92,7 +89,7 @@ def make(connection: sqlite3.Connection) -> None:
 def verify(connection: sqlite3.Connection) -> None:
     """Raise Damaged or sqlite3.DatabaseError unless a database of ours can be read as a whole.
 
-    Reads every page: a machine has a few thousand blocks at most (10,000 take 15 ms), and a page
+    Reads every page: a machine has a few thousand blocks at most (10,000 take 5 ms), and a page
     that fails later, in the middle of a claim, would be worse.
     """
     version = connection.execute("PRAGMA user_version").fetchone()[0]

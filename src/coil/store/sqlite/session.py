@@ -50,8 +50,8 @@ class Session:
         Returns also whether anything was changed. Raises StoreError and what ``work`` raises.
         """
         with self._failing():
-            before = self._connected().total_changes
             with self._transaction("IMMEDIATE") as records:
+                before = records.connection.total_changes
                 result = work(records)
             if self._is_moved():
                 # Others use another file by now, and will never see what was just written.
@@ -67,7 +67,7 @@ class Session:
         try:
             version = self._data_version(self._connection)
         except sqlite3.DatabaseError as exc:
-            return not is_busy(exc)
+            return not is_busy(exc)  # the read that follows says what is wrong
         changed = version != self._version
         self._version = version
         return changed

@@ -212,8 +212,7 @@ class SqliteStore:
                 if state != seen:
                     seen = state
                     yield state[1]
-                else:
-                    await changed.wait()
+                await changed.wait()
 
     async def _read_through(self, work: Work[T]) -> T:
         """Read, however long it takes until that works; an outage is told once."""
