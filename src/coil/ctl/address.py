@@ -11,6 +11,10 @@ from coil.ctl.common import Context, verb
 from coil.ctl.output import show_object, show_rows
 
 
+_ID_SHOWN = 12
+"""Characters of a container id in tables, as the runtimes' own tools show them."""
+
+
 @click.group("address")
 def address_group() -> None:
     """Addresses of this node: in use and cooling."""
@@ -34,7 +38,7 @@ def list_addresses(context: Context) -> None:
 def info(context: Context, address: str) -> None:
     """Tell what is known of one address."""
     found = ask_object(context.socket, "GET", "/address", address=address)
-    show_object(_readable(found) if context.output == "table" else found, context.output)
+    show_object(found if context.output != "table" else _readable(found), context.output)
 
 
 @verb(address_group, "free")
@@ -77,7 +81,7 @@ def explain(context: Context, subject: str) -> None:
     """
     found = ask_object(context.socket, "GET", "/explain", subject=subject)
     if context.output == "table":
-        found = _readable(found)
+        found = {**_readable(found), "container_id": found["container_id"]}
         found["kernel"] = found.pop("faults") or "as it should be"
     show_object(found, context.output)
 
@@ -89,6 +93,7 @@ def _readable(row: dict[str, object]) -> dict[str, object]:
         at = shown.get(key)
         if isinstance(at, int):
             shown[key] = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    shown["container_id"] = str(shown.get("container_id", ""))[:_ID_SHOWN]
     if shown.get("pod"):
         shown["of"] = f"{shown.get('namespace')}/{shown.get('pod')}"
     return shown

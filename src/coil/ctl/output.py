@@ -30,6 +30,8 @@ def show_object(value: Row, fmt: str) -> None:
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
+    grid.add_column()
+    grid.add_column(overflow="fold")
     for key, entry in value.items():
         if entry not in ("", None, []):
             grid.add_row(f"[bold]{key.replace('_', ' ')}[/bold]", _cell(entry))

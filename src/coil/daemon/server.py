@@ -299,10 +299,10 @@ class _Connection(asyncio.Protocol):
 
 def _check_unserved(path: Path) -> None:
     """Raise ConfigError when somebody serves on the socket already."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
-        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-            probe.connect(str(path))
-            raise ConfigError(f"somebody serves on {path} already; give each coild its --socket")
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    with probe, contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+        probe.connect(str(path))
+        raise ConfigError(f"somebody serves on {path} already; give each coild its --socket")
 
 
 def _bind_unix(path: Path) -> socket.socket:

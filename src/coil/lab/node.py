@@ -1,0 +1,79 @@
+"""A host that runs coild, from the programs of this checkout or installation."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from coil.lab.errors import LabError
+from coil.lab.host import Host, end
+from coil.lab.wait import until
+
+PROGRAMS = Path(sys.executable).parent
+PLUGIN = Path(__file__).resolve().parents[3] / "build" / "coil"
+
+
+class Node:
+    """coild of one host; its store is shared with whoever is given the same URL."""
+
+    def __init__(
+        self, host: Host, directory: Path, *, name: str = "node1", store: str = ""
+    ) -> None:
+        self.host = host
+        self.directory = directory
+        self.name = name
+        self.store = store or f"sqlite://{directory}/store.db"
+        self.socket = directory / "coild.sock"
+        self.log = directory / "coild.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *options: str) -> None:
+        """Start coild and wait until it serves. Raises LabError with its log."""
+        with self.log.open("ab") as log:
+            self._process = self.host.start(
+                PROGRAMS / "coild",
+                f"--node-name={self.name}",
+                f"--store={self.store}",
+                f"--socket={self.socket}",
+                f"--state-dir={self.directory}/state",
+                *options,
+                log=log,
+            )
+        until(self._serves, f"coild of {self.name} serves")
+
+    def _serves(self) -> bool:
+        if self._process is not None and self._process.poll() is not None:
+            raise LabError(f"coild ended at once: {self.log.read_text()[-2000:]}")
+        return self.ctl("node", "status", check=False).returncode == 0
+
+    def kill(self) -> None:
+        """End coild with SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> int:
+        """End coild with SIGTERM; returns its exit status."""
+        return end(self._process) if self._process is not None else 0
+
+    def ctl(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run coilctl for this node."""
+        environment = {**os.environ, "COIL_STORE": self.store, "COIL_SOCKET": str(self.socket)}
+        return self.host.run(PROGRAMS / "coilctl", *words, check=check, env=environment)
+
+
+@contextlib.contextmanager
+def node(host: Host, directory: Path, *subnets: str, name: str = "node1") -> Iterator[Node]:
+    """A node with a pool ``default`` of these subnets, whose coild runs."""
+    directory.mkdir(parents=True, exist_ok=True)
+    made = Node(host, directory, name=name)
+    made.ctl("pool", "create", "default", *subnets)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()

@@ -1,0 +1,24 @@
+"""Waiting for a condition with a deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from coil.lab.errors import LabError
+
+T = TypeVar("T")
+_PAUSE = 0.02
+
+
+def until(condition: Callable[[], T | None], what: str, seconds: float = 10.0) -> T:
+    """Ask ``condition`` until it returns something true, and return that. Raises LabError."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise LabError(f"{what}: not within {seconds:.0f} s")
+        time.sleep(_PAUSE)  # noqa: TID251 - this is the polling everybody else is told to use
