@@ -52,8 +52,8 @@ demo-node: build .stamps/apt-RUN
 	@$(BIN)/python -m coil.lab.demo
 
 check: .stamps/dev
-	@$(BIN)/ruff format --check -q src tests bench
-	@$(BIN)/ruff check -q src tests bench
+	@$(BIN)/ruff format --check -q $(wildcard src tests bench)
+	@$(BIN)/ruff check -q $(wildcard src tests bench)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 

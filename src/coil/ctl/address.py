@@ -10,7 +10,6 @@ from coil.ctl.client import ask_list, ask_object
 from coil.ctl.common import Context, verb
 from coil.ctl.output import show_object, show_rows
 
-
 _ID_SHOWN = 12
 """Characters of a container id in tables, as the runtimes' own tools show them."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from coil.lab.cri import Cri
 from coil.lab.errors import LabError
-from coil.lab.host import Host, end, run
+from coil.lab.host import Host, end, run, unmount_below
 from coil.lab.image import oci_archive
 from coil.lab.wait import until
 
@@ -103,7 +103,7 @@ def containerd(host: Host, directory: Path, *plugins: Path) -> Iterator[Containe
         finally:
             end(process)
             _kill_shims(directory)
-            _unmount(directory)
+            unmount_below(directory)
 
 
 def _wait_up(process: subprocess.Popen[bytes], cri: Cri, directory: Path) -> None:
@@ -138,10 +138,3 @@ def _kill_shims(directory: Path) -> None:
             command = (entry / "cmdline").read_bytes()
             if b"containerd-shim" in command and str(directory).encode() in command:
                 os.kill(int(entry.name), signal.SIGKILL)
-
-
-def _unmount(directory: Path) -> None:
-    """Take away what is still mounted below ``directory``, the innermost first."""
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for mount in sorted((m for m in mounts if m.startswith(f"{directory}/")), reverse=True):
-        run(["umount", "--lazy", mount], check=False)

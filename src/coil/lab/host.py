@@ -94,3 +94,10 @@ def end(process: subprocess.Popen[bytes], seconds: float = 10.0) -> int:
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait(seconds)
+
+
+def unmount_below(directory: Path) -> None:
+    """Take away what is still mounted below ``directory``, the innermost first."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in sorted((m for m in mounts if m.startswith(f"{directory}/")), reverse=True):
+        run(["umount", "--lazy", mount], check=False)
