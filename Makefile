@@ -17,7 +17,7 @@ APT_RUN   := iproute2 iputils-ping busybox-static containerd runc containernetwo
 APT_TEST  := $(APT_RUN) podman nftables iptables gcc libc6-dev curl bird2 strace
 APT_BENCH := $(APT_RUN) gcc libc6-dev iperf3
 
-.PHONY: help build demo demo-node test check bench clean install uninstall
+.PHONY: help build native demo demo-node test check bench clean install uninstall
 
 help:
 	@echo "make build      .venv/bin/{coild,coilctl} and build/coil"
@@ -29,26 +29,32 @@ help:
 	@echo "make uninstall  remove what install put there"
 	@echo "make clean      remove what build made"
 
-build: .stamps/dev build/coil
+build: .stamps/dev
+	@$(PLUGIN) all
 
 .stamps/apt-%:
 	@mkdir -p .stamps
 	@$(APT) $(APT_$*)
 	@touch $@
 
-.stamps/dev: requirements.txt requirements-dev.txt pyproject.toml | .stamps/apt-BUILD
+.stamps/venv: requirements.txt requirements-dev.txt | .stamps/apt-BUILD
 	@echo "making $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.stamps/dev: .stamps/venv pyproject.toml
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-build/coil: plugin/coil.c plugin/Makefile .stamps/dev
-	@$(MAKE) --no-print-directory -C plugin ZIG="$(CURDIR)/$(BIN)/python -m ziglang"
+PLUGIN := $(MAKE) --no-print-directory -s -C plugin ZIG="$(CURDIR)/$(BIN)/python -m ziglang"
+
+native: .stamps/dev
+	@$(PLUGIN) native
 
 demo: demo-node
 
-demo-node: build .stamps/apt-RUN
+demo-node: native .stamps/apt-RUN
 	@$(BIN)/python -m coil.lab.demo
 
 check: .stamps/dev
@@ -60,7 +66,7 @@ check: .stamps/dev
 test: build check .stamps/apt-TEST
 	@$(BIN)/python -m pytest $(T)
 
-bench: build .stamps/apt-BENCH
+bench: native .stamps/apt-BENCH
 	@$(BIN)/python bench/run.py
 
 install: build
