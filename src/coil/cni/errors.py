@@ -44,6 +44,12 @@ class IncompatibleVersion(CniError):
     code = Code.INCOMPATIBLE_VERSION
 
 
+class UnsupportedField(CniError):
+    """The netconf asks for something that exists and that coil does not do."""
+
+    code = Code.UNSUPPORTED_FIELD
+
+
 class BadEnvironment(CniError):
     """A CNI_ variable is missing or malformed; the message names it."""
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coil.cni import versions
-from coil.cni.errors import BadNetconf, IncompatibleVersion, Undecodable
+from coil.cni.errors import BadNetconf, IncompatibleVersion, Undecodable, UnsupportedField
 from coil.domain.attachment import AttachmentKey
 from coil.domain.errors import InvalidName
 from coil.domain.names import PoolName, parse_container_id, parse_ifname, parse_pool_name
@@ -78,6 +78,28 @@ def parse_netconf(found: Mapping[str, object]) -> Netconf:
     )
 
 
+def check_supported(found: Mapping[str, object]) -> None:
+    """Refuse what would otherwise be silently ignored: foreign IPAM, a wish for an address.
+
+    Raises UnsupportedField.
+    """
+    ipam = found.get("ipam")
+    if isinstance(ipam, dict) and ipam.get("type"):
+        raise UnsupportedField(
+            f"ipam type {str(ipam['type'])[:40]!r}: coil gives addresses itself; remove ipam"
+        )
+    for place in (found.get("runtimeConfig"), _sub(found.get("args"), "cni")):
+        wished = _sub(place, "ips")
+        if wished:
+            raise UnsupportedField(
+                f"ips {str(wished)[:80]}: coil chooses addresses; use a pool of your own instead"
+            )
+
+
+def _sub(value: object, key: str) -> object:
+    return value.get(key) if isinstance(value, dict) else None
+
+
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
@@ -137,8 +159,9 @@ def _prev_result(found: Mapping[str, object]) -> Mapping[str, object] | None:
 
 def _valid_attachments(found: Mapping[str, object]) -> tuple[AttachmentKey, ...] | None:
     for key in _VALID_KEYS:
-        if found.get(key) is not None:
-            return tuple(_attachment(key, entry) for entry in _list(key, found[key]))
+        if key in found:
+            # null is how libcni writes an empty list (a nil slice of Go).
+            return tuple(_attachment(key, entry) for entry in _list(key, found[key] or []))
     return None
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from coil.cni import versions
 from coil.cni.errors import BadEnvironment, BadNetconf, IncompatibleVersion
-from coil.cni.netconf import Netconf, decode, parse_netconf, version_of
+from coil.cni.netconf import Netconf, check_supported, decode, parse_netconf, version_of
 from coil.domain.attachment import AttachmentKey, Pod
 from coil.domain.errors import InvalidName
 from coil.domain.names import parse_container_id, parse_ifname
@@ -70,6 +70,8 @@ def parse_request(variables: Mapping[str, str], body: bytes) -> Request:
     netns = _netns(variables) if command in _IN_NETNS else ""
     pod = parse_pod(variables.get("CNI_ARGS", "")) if command is Command.ADD else Pod()
     netconf = parse_netconf(found)
+    if command is Command.ADD:
+        check_supported(found)
     if command is Command.CHECK and netconf.prev_result is None:
         raise BadNetconf("prevResult is required for CHECK")
     if command is Command.GC and netconf.valid_attachments is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -31,7 +31,10 @@ from coil.daemon.settings import Settings
 from coil.daemon.steps import StepHook, no_step
 from coil.daemon.uplink import UplinkMtu
 from coil.daemon.workers import Workers
+from coil.domain.errors import ConfigError
+from coil.domain.names import NodeName
 from coil.journal.journal import Journal
+from coil.journal.schema import JournaledBlock
 from coil.nodenet.removal import LinkRemover
 from coil.process import clock
 from coil.process.notify import Notifier
@@ -81,14 +84,14 @@ async def run(
     """Be coild until told to stop. Raises ConfigError for what prevents a start."""
     journal = Journal.open(settings.state_dir, boot_id=clock.boot_id())
     with contextlib.closing(journal):
-        inventory = _load(journal)
+        inventory = _load(journal, settings.node_name)
         async with _threads() as (workers, remover):
             parts = _compose(_Base(settings, store, journal, inventory, workers, remover, step))
             await _reconcile(parts)
             await _serve(settings, parts, supervisor)
 
 
-def _load(journal: Journal) -> Inventory:
+def _load(journal: Journal, node: NodeName) -> Inventory:
     """The inventory as the journal has it; attachments of an earlier boot have ended with it."""
     if journal.kept_aside:
         _log.error("journal could not be read and was kept aside", path=str(journal.kept_aside))
@@ -98,6 +101,7 @@ def _load(journal: Journal) -> Inventory:
         _log.warning("machine was rebooted", ended_attachments=len(state.attachments))
         journal.remove_attachments(state.attachments, freed_at=0.0)
         state = journal.load()
+    _check_node(journal, state.blocks, node)
     inventory.set_pools(state.pools)
     for attachment in state.attachments:
         inventory.put_attachment(attachment)
@@ -106,6 +110,16 @@ def _load(journal: Journal) -> Inventory:
         owned = inventory.add_block(claim, state.freed.get(claim.id, {}), known=True)
         owned.releasing = journaled.releasing
     return inventory
+
+
+def _check_node(journal: Journal, blocks: Sequence[JournaledBlock], node: NodeName) -> None:
+    """Under another name all blocks would be fenced, and all pods cut off."""
+    others = {block.claim.node for block in blocks} - {node}
+    if others:
+        raise ConfigError(
+            f"the journal {journal.path} is that of node {', '.join(sorted(others))}; use "
+            "--node-name with that name, or another --state-dir"
+        )
 
 
 @contextlib.asynccontextmanager
