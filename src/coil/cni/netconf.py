@@ -161,7 +161,8 @@ def _valid_attachments(found: Mapping[str, object]) -> tuple[AttachmentKey, ...]
     for key in _VALID_KEYS:
         if key in found:
             # null is how libcni writes an empty list (a nil slice of Go).
-            return tuple(_attachment(key, entry) for entry in _list(key, found[key] or []))
+            entries = [] if found[key] is None else _list(key, found[key])
+            return tuple(_attachment(key, entry) for entry in entries)
     return None
 
 

@@ -80,7 +80,9 @@ def _route(address: Address, result: Result) -> Json:
 
 
 def _list(base: Mapping[str, object], key: str) -> Sequence[object]:
-    found = base.get(key) or []
+    found = base.get(key)
+    if found is None:
+        return []
     if not isinstance(found, list):
         raise BadNetconf(f"prevResult: {key} must be a list")
     return found

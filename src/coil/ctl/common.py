@@ -42,20 +42,25 @@ def _keep(context: click.Context, parameter: click.Parameter, value: object) -> 
     return value
 
 
-def common_options(command: Command) -> Command:
-    """Add --store, --socket and --output."""
+def common_options(command: Command, *, from_environment: bool = False) -> Command:
+    """Add --store, --socket and --output.
+
+    The environment is asked by the program's own options only: asked again by the verb's it would
+    win over what was written before the verb.
+    """
+    prefix = "COIL" if from_environment else None
     options = (
         click.option(
-            "--store", metavar="URL", envvar="COIL_STORE", expose_value=False, callback=_keep,
+            "--store", metavar="URL", envvar=prefix and f"{prefix}_STORE", expose_value=False, callback=_keep,
             help=f"Store of pools and blocks. [env COIL_STORE; default {DEFAULT_STORE}]",
         ),
         click.option(
-            "--socket", type=click.Path(path_type=Path), envvar="COIL_SOCKET",
+            "--socket", type=click.Path(path_type=Path), envvar=prefix and f"{prefix}_SOCKET",
             expose_value=False, callback=_keep,
             help=f"coild's socket. [env COIL_SOCKET; default {DEFAULT_SOCKET}]",
         ),
         click.option(
-            "--output", "-o", type=click.Choice(FORMATS), envvar="COIL_OUTPUT",
+            "--output", "-o", type=click.Choice(FORMATS), envvar=prefix and f"{prefix}_OUTPUT",
             expose_value=False, callback=_keep, help="How to print. [default table]",
         ),
     )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import click
 from click.shell_completion import get_completion_class
 
@@ -15,7 +17,7 @@ from coil.ctl.pool import pool_group
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="coilctl")
-@common_options
+@functools.partial(common_options, from_environment=True)
 def main() -> None:
     """Operate coil: pools and blocks through the store, this node through coild.
 

@@ -1,0 +1,105 @@
+"""coilctl without a daemon: options, exit statuses, output, completion."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from coil.ctl.main import main
+
+
+@pytest.fixture
+def run(tmp_path):
+    def call(*words, **options):
+        environment = {"COIL_STORE": f"sqlite://{tmp_path}/store.db", "COIL_SOCKET": "/nowhere/s"}
+        return CliRunner().invoke(main, list(words), env=environment, **options)
+
+    return call
+
+
+def test_a_pool_lives_from_creation_to_deletion(run):
+    assert run("pool", "create", "default", "10.0.0.0/24,fd00::/120").exit_code == 0
+    assert "8 blocks" in run("pool", "create", "b", "10.1.0.0/24", "--cool-down", "2m").output
+    assert run("pool", "add-subnet", "b", "10.2.0.0/24").output == "pool b has 16 blocks now\n"
+    pools = json.loads(run("pool", "list", "-o", "json").output)
+    assert [(p["name"], p["blocks"], p["cool_down"]) for p in pools] == [
+        ("b", 16, 120),
+        ("default", 8, 130),
+    ]
+    assert run("pool", "cordon", "b").exit_code == 0
+    assert "cordoned: true" in run("pool", "show", "b", "--output", "yaml").output
+    assert run("pool", "uncordon", "b").exit_code == 0
+    assert run("pool", "delete", "b").exit_code == 0
+    assert "........" in run("pool", "show", "default").output
+
+
+def test_options_stand_before_or_after_the_verb(run, tmp_path):
+    run("pool", "create", "default", "10.0.0.0/24")
+    before = run("--output", "json", "pool", "list").output
+    assert run("pool", "list", "--output", "json").output == before
+    assert run("pool", "--help").exit_code == 0
+    other = f"sqlite://{tmp_path}/other.db"
+    assert json.loads(run("pool", "list", "--store", other, "-o", "json").output) == []
+    assert json.loads(run("--store", other, "pool", "list", "-o", "json").output) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("pool", "create", "default", "10.0.0.1/24"), "10.0.0.0/24"),
+        (("pool", "create", "default", "10.0.0.0/33"), "not a subnet"),
+        (("pool", "create", "default", "10.0.0.0/24,fd00::/64"), "/120"),
+        (("pool", "create", "default", "10.0.0.0/30"), "block bits"),
+        (("pool", "create", "De fault", "10.0.0.0/24"), "pool name"),
+        (("pool", "create", "x", "10.0.0.0/24", "10.0.0.128/25"), "overlap"),
+        (("pool", "create", "x", "127.0.0.0/8"), "loopback"),
+        (("pool", "create", "x", "10.0.0.0/24", "--cool-down", "soon"), "130s"),
+        (("pool", "create", "x", "10.0.0.0/24", "--block-bits", "99"), "block-bits"),
+        (("pool", "list", "--store", "redis://x"), "sqlite:///"),
+    ],
+)
+def test_bad_input_is_refused_in_a_sentence(run, words, says):
+    done = run(*words)
+    assert done.exit_code in (1, 2)
+    assert says in done.output
+    assert "Traceback" not in done.output
+    assert json.loads(run("pool", "list", "-o", "json").output) == []
+
+
+@pytest.mark.parametrize("words", [("pool", "show", "x"), ("pool", "delete", "x")])
+def test_what_is_not_there_fails_with_status_1(run, words):
+    done = run(*words)
+    assert done.exit_code == 1
+    assert "pool x" in done.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("node", "status"),
+        ("address", "list"),
+        ("explain", "10.0.0.1"),
+        ("address", "info", "1.1.1.1"),
+    ],
+)
+def test_without_a_daemon_it_says_where_it_looked(run, words):
+    done = run(*words)
+    assert done.exit_code == 1
+    assert "/nowhere/s" in done.output
+    assert "--socket" in done.output
+
+
+def test_completion_is_printed_for_each_shell(run):
+    for shell in ("bash", "zsh", "fish"):
+        assert "coilctl" in run("completion", shell).output
+
+
+def test_a_conflist_is_made_for_what_is_asked(run):
+    done = run("conflist", "--cni-version", "1.1.0", "--pool", "p", "--mtu", "1400", "--no-chain")
+    assert json.loads(done.output) == {
+        "cniVersion": "1.1.0",
+        "name": "coil",
+        "plugins": [{"type": "coil", "socket": "/nowhere/s", "pool": "p", "mtu": 1400}],
+    }
