@@ -51,7 +51,8 @@ def common_options(command: Command, *, from_environment: bool = False) -> Comma
     prefix = "COIL" if from_environment else None
     options = (
         click.option(
-            "--store", metavar="URL", envvar=prefix and f"{prefix}_STORE", expose_value=False, callback=_keep,
+            "--store", metavar="URL", envvar=prefix and f"{prefix}_STORE",
+            expose_value=False, callback=_keep,
             help=f"Store of pools and blocks. [env COIL_STORE; default {DEFAULT_STORE}]",
         ),
         click.option(

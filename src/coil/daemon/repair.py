@@ -26,7 +26,7 @@ from coil.nodenet.observe import HostState, observe
 from coil.nodenet.parse import Route
 from coil.nodenet.plan import Tables
 from coil.nodenet.routes import RouteChanges, remove_route, sync_rules
-from coil.nodenet.veth import attach, ensure_host_end
+from coil.nodenet.veth import attach, ensure_host_end, settle_carriers
 
 _log = structlog.get_logger()
 
@@ -124,6 +124,9 @@ class Repairer:
             return []
         if netlink.find_ifindex(attachment.host_ifname) is not None:
             ensure_host_end(netlink, attachment, self._tables)
+            if attachment.netns.path:  # not so when it was recovered from the kernel
+                with NetnsHandle(attachment.netns) as netns:
+                    settle_carriers(netlink, netns, attachment)
         else:
             with NetnsHandle(attachment.netns) as netns:
                 attach(netlink, netns, attachment, self._tables, no_step)

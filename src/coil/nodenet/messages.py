@@ -38,11 +38,13 @@ IFF_UP, IFF_LOOPBACK = 1, 8
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 IFA_F_NODAD = 0x02
 
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_MULTIPATH, RTA_TABLE = 1, 4, 5, 9, 15
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE = 1, 4, 5, 6, 9, 15
 RTN_UNICAST, RTN_UNREACHABLE = 1, 7
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_HOST = 0, 253, 254
 RT_TABLE_UNSPEC, RT_TABLE_MAIN = 0, 254
 RTM_F_FIB_MATCH = 0x2000
+UNREACHABLE_METRIC = 65_535
+"""Behind any pod's route to the same destination: a block may be of one address."""
 
 FRA_SRC, FRA_PRIORITY, FRA_TABLE, FRA_PROTOCOL = 2, 6, 15, 21
 FR_ACT_TO_TBL = 1
@@ -218,6 +220,7 @@ def put_unreachable(network: Network, *, table: int, protocol: int) -> Message:
     """Add or replace an unreachable route."""
     scope = RT_SCOPE_UNIVERSE
     body = _route(RTN_UNREACHABLE, network, table=table, protocol=protocol, scope=scope)
+    body += attribute_u32(RTA_PRIORITY, UNREACHABLE_METRIC)
     return Message("add unreachable", RTM_NEWROUTE, body, _PUT, subject=network)
 
 
@@ -230,6 +233,8 @@ def delete_route(
     body = _route(kind, network, table=table, protocol=protocol, scope=255)
     if ifindex:
         body += attribute_u32(RTA_OIF, ifindex)
+    if unreachable:
+        body += attribute_u32(RTA_PRIORITY, UNREACHABLE_METRIC)
     return Message("remove route", RTM_DELROUTE, body, tolerated=_GONE, subject=network)
 
 

@@ -29,6 +29,8 @@ StepHook = Callable[[str], None]
 _SECONDARY_TABLE_BASE = 10_000
 """Inside a pod: table of its second, third... interface is this plus the link's index."""
 _LINK_LOCAL_BITS = 64
+_ROUTE_TAKEN = (errno.EEXIST, errno.ENETUNREACH)
+"""Another interface has the default route; ENETUNREACH: has the route to the gateway."""
 
 
 def attach(
@@ -47,11 +49,10 @@ def attach(
     created = _ensure_pair(host, netns, attachment)
     try:
         step("add-linked")
-        ensure_host_end(host, attachment, tables)
+        host_ifindex = ensure_host_end(host, attachment, tables)
         step("add-routed")
-        pod_ifindex = _ensure_pod_end(netns, attachment)
-        if pod_ifindex == host.find_ifindex(attachment.host_ifname):
-            settle_carrier(host, pod_ifindex)
+        if _ensure_pod_end(netns, attachment) == host_ifindex:
+            settle_carriers(host, netns, attachment)
     except Exception:
         if created:
             _remove(host, attachment.host_ifname)
@@ -100,10 +101,11 @@ def _is_whole(host: NetlinkSocket, netns: NetnsHandle, attachment: Attachment) -
     return False
 
 
-def ensure_host_end(host: NetlinkSocket, attachment: Attachment, tables: Tables) -> None:
-    """Alias, MAC, gateway addresses and pod routes of the host end. Idempotent."""
+def ensure_host_end(host: NetlinkSocket, attachment: Attachment, tables: Tables) -> int:
+    """Alias, MAC, gateway addresses and pod routes of the host end; its index. Idempotent."""
     ifindex = _index(host, attachment.host_ifname)
     host.send(*_host_messages(ifindex, attachment, tables))
+    return ifindex
 
 
 def _host_messages(ifindex: int, attachment: Attachment, tables: Tables) -> Iterator[Message]:
@@ -120,18 +122,22 @@ def _host_messages(ifindex: int, attachment: Attachment, tables: Tables) -> Iter
         yield m.put_route(address, ifindex, table=tables.pod_table, protocol=tables.protocol)
 
 
-def settle_carrier(netlink: NetlinkSocket, ifindex: int) -> None:
-    """Have the kernel act on a carrier that has just come, now: a read of the link does that.
+def settle_carriers(host: NetlinkSocket, netns: NetnsHandle, attachment: Attachment) -> None:
+    """Have the kernel act on a carrier that has just come, now: a read of a link does that.
 
     Usually it does so within microseconds. Only where both ends of a pair have the same index (the
     first pod of a host that has no other link) it takes the pair for no pair, defers that by up to
     a second, and drops what is sent meanwhile (linkwatch_urgent_event() in net/core/link_watch.c).
     """
-    netlink.get(m.get_link(ifindex=ifindex))
+    with netns.open_netlink() as inside:
+        pod_ifindex = inside.find_ifindex(attachment.key.ifname)
+        if pod_ifindex == host.find_ifindex(attachment.host_ifname):
+            find_link(inside, attachment.key.ifname)
+            find_link(host, attachment.host_ifname)
 
 
 def _ensure_pod_end(netns: NetnsHandle, attachment: Attachment) -> int:
-    """Make the pod's end so; returns its index."""
+    """Addresses, routes and neighbours of the pod's end; its index."""
     with netns.open_netlink() as inside:
         ifindex = _index(inside, attachment.key.ifname)
         try:
@@ -142,7 +148,6 @@ def _ensure_pod_end(netns: NetnsHandle, attachment: Attachment) -> int:
             with netns.entered():
                 enable_ipv6(attachment.key.ifname)
             _send_pod_messages(inside, ifindex, attachment)
-        settle_carrier(inside, ifindex)
         return ifindex
 
 
@@ -156,7 +161,7 @@ def _send_pod_messages(inside: NetlinkSocket, ifindex: int, attachment: Attachme
     messages = [*_pod_messages(ifindex, attachment), *routes]
     existing = False
     for message, (code, reason) in zip(messages, inside.try_send(messages), strict=True):
-        if code == errno.EEXIST and message in routes:
+        if code in _ROUTE_TAKEN and message in routes:
             existing = True
         elif code and code not in message.tolerated:
             raise message.refused(code, reason)

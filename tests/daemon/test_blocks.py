@@ -1,0 +1,163 @@
+"""Pools and blocks as a node lives with them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from coil.lab.wait import until
+
+
+def fresh(machines, *create, options=()):
+    machine = machines()
+    machine.ctl("pool", "create", *create)
+    machine.start(*options)
+    return machine
+
+
+def test_the_pool_is_that_of_the_netconf_else_of_the_namespace_else_default(machine):
+    machine.ctl("pool", "create", "team", "10.67.0.0/27")
+    machine.ctl("pool", "create", "special", "10.68.0.0/27")
+    until(lambda: "special" in str(machine.listing("node", "status")["pools"]), "pools are known")
+    team = "K8S_POD_NAMESPACE=team;K8S_POD_NAME=p"
+    a, b, c = machine.pods(3)
+    assert machine.add("a", a, args=team).addresses == ["10.67.0.0"]
+    assert machine.add("b", b, args=team, pool="special").addresses == ["10.68.0.0"]
+    other = "K8S_POD_NAMESPACE=elsewhere;K8S_POD_NAME=p"
+    assert machine.add("c", c, args=other).addresses[0] == "10.66.0.0"
+    missing = machine.cni("ADD", "d", machine.pods(), pool="nowhere")
+    assert missing.code == 7
+    assert "pool create nowhere" in missing.json["msg"]
+
+
+def test_a_full_pool_is_said_by_name_with_what_to_do_and_more_subnets_help_at_once(machines):
+    machine = fresh(machines, "default", "10.66.0.0/31", "--block-bits", "1")
+    a, b, c = machine.pods(3)
+    machine.add("a", a)
+    machine.add("b", b)
+    full = machine.cni("ADD", "c", c)
+    assert full.code == 11
+    assert "pool default is full" in full.json["msg"]
+    assert "add-subnet default" in full.json["msg"]
+    assert len(c.ip("link")) == 1
+    machine.ctl("pool", "add-subnet", "default", "10.66.1.0/31")
+    until(lambda: machine.cni("ADD", "c", c).status == 0, "the new subnet is used")
+
+
+def test_a_cooling_address_is_not_given_and_does_not_count_as_free(machines):
+    machine = fresh(machines, "default", "10.66.0.0/31", "--block-bits", "1", "--cool-down", "2s")
+    pods = machine.pods(2)
+    machine.add("a", pods[0])
+    machine.add("b", pods[1])
+    machine.delete("a")
+    freed = time.monotonic()
+    assert machine.cni("ADD", "c", pods[0]).code == 11
+    machine.kill()
+    machine.start()
+    reply = until(
+        lambda: (r := machine.cni("ADD", "c", pods[0])).status == 0 and r, "it has cooled", 10
+    )
+    assert time.monotonic() - freed >= 1.9
+    assert reply.addresses == ["10.66.0.0"]
+
+
+def test_never_used_comes_first_then_what_is_free_for_longest(machines):
+    machine = fresh(machines, "default", "10.66.0.0/30", "--block-bits", "2", "--cool-down", "0s")
+    pod = machine.pods()
+
+    def once(container):
+        address = machine.add(container, pod).addresses[0]
+        machine.delete(container, pod)
+        return address[-1]
+
+    order = [once(f"c{n}") for n in range(6)]
+    machine.kill()
+    machine.start()
+    order += [once(f"d{n}") for n in range(4)]
+    assert order == ["0", "1", "2", "3", "0", "1", "2", "3", "0", "1"]
+
+
+def test_a_block_is_fetched_before_the_last_address_is_gone(machines):
+    machine = fresh(machines, "default", "10.66.0.0/28", "--block-bits", "2")
+    pods = machine.pods(3)
+    for n, pod in enumerate(pods):
+        machine.add(f"c{n}", pod)
+    until(lambda: len(machine.listing("block", "list")) == 2, "the spare block is there")
+    assert len(machine.routes(119)) == 2
+
+
+def test_blocks_of_one_address_work(machines):
+    machine = fresh(machines, "default", "10.66.0.0/28", "--block-bits", "0")
+    pods = machine.pods(5)
+    replies = [machine.add(f"c{n}", pod) for n, pod in enumerate(pods)]
+    assert len({r.addresses[0] for r in replies}) == 5
+    pods[0].run("ping", "-c1", "-W1", replies[4].addresses[0])
+
+
+def test_idle_blocks_are_given_back_but_one(machines):
+    machine = fresh(machines, "default", "10.66.0.0/28", "--block-bits", "1", "--cool-down", "0s")
+    pods = machine.pods(6)
+    for n, pod in enumerate(pods):
+        machine.add(f"c{n}", pod)
+    assert len(machine.listing("block", "list")) >= 3
+    for n in range(6):
+        machine.delete(f"c{n}")
+    until(lambda: len(machine.listing("block", "list")) == 1, "blocks are given back", 20)
+    assert len(machine.routes(119)) == 1
+    assert len(machine.routes(116)) == 1
+
+
+def test_a_cordoned_pool_gives_nothing_drains_and_can_be_deleted(machines):
+    machine = fresh(machines, "default", "10.66.0.0/28", "--block-bits", "1", "--cool-down", "0s")
+    pod, other = machine.pods(2)
+    machine.add("a", pod)
+    machine.ctl("pool", "cordon", "default")
+    until(lambda: machine.listing("node", "status")["pools"][0]["cordoned"], "the cordon is seen")
+    refused = machine.cni("ADD", "b", other)
+    assert refused.code == 11
+    assert "uncordon" in refused.json["msg"]
+    in_use = machine.ctl("pool", "delete", "default", check=False)
+    assert in_use.returncode == 1
+    assert "node1" in in_use.stderr
+    pod.run("ping", "-c1", "-W1", "169.254.1.1")
+    machine.delete("a")
+    until(lambda: machine.listing("block", "list") == [], "all blocks are given back", 20)
+    machine.ctl("pool", "delete", "default")
+    assert machine.routes(119) == {}
+
+
+def test_several_nodes_share_a_store_and_no_block(machines):
+    first = fresh(machines, "default", "10.66.0.0/26", "--block-bits", "2")
+    others = [machines(f"node{n}", store=first.store) for n in (2, 3)]
+    for machine in others:
+        machine.start()
+    for machine in (first, *others):
+        for n, pod in enumerate(machine.pods(4)):
+            machine.add(f"c{n}", pod)
+    owners = [(b["index"], b["node"]) for b in first.listing("block", "list")]
+    assert len({index for index, _ in owners}) == len(owners)
+    assert {node for _, node in owners} == {"node1", "node2", "node3"}
+    held = [set(machine.used()) for machine in (first, *others)]
+    assert sum(map(len, held)) == len(set().union(*held)) == 12
+
+
+@pytest.mark.parametrize("kind", ["address", "container", "pod"])
+def test_explain_finds_an_attachment_by_what_people_know(machine, kind):
+    pod = machine.pods()
+    machine.add("abcdef", pod, args="K8S_POD_NAMESPACE=ns;K8S_POD_NAME=p")
+    subject = {"address": "fd00:66::", "container": "abc", "pod": "ns/p"}[kind]
+    found = machine.listing("explain", subject)
+    assert found["container_id"] == "abcdef"
+    assert found["faults"] == []
+    assert found["block"]["networks"] == ["10.66.0.0/27", "fd00:66::/123"]
+
+
+def test_an_operator_can_cut_an_address_off(machine):
+    pod = machine.pods()
+    machine.add("a", pod)
+    machine.ctl("address", "free", "10.66.0.0", "--yes")
+    assert machine.used() == {}
+    assert machine.listing("address", "info", "10.66.0.0")["state"] == "cooling"
+    missing = machine.ctl("address", "free", "10.66.0.9", "--yes", check=False)
+    assert missing.returncode == 1

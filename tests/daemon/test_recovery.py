@@ -1,0 +1,207 @@
+"""What is broken comes back; what is lost is rebuilt; nobody gets an address twice."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sqlite3
+
+import pytest
+
+from coil.lab.wait import until
+
+
+def test_a_pods_route_that_an_operator_deleted_is_back(machine):
+    pod = machine.pods()
+    machine.add("a", pod)
+    before = machine.routes(116)
+    machine.host.run("ip", "route", "flush", "table", "116")
+    until(lambda: machine.routes(116) == before, "table 116 is repaired", 3)
+
+
+def test_export_routes_rules_and_addresses_come_back(machine):
+    pod = machine.pods()
+    machine.add("a", pod)
+    link = machine.links()[0]
+    machine.host.run("ip", "route", "flush", "table", "119")
+    until(lambda: machine.routes(119) == {"10.66.0.0/27": "lo"}, "table 119 is repaired", 3)
+    machine.host.run("ip", "rule", "del", "priority", "2000")
+    until(
+        lambda: any(r["priority"] == 2000 for r in machine.host.ip("rule")), "the rule is back", 3
+    )
+    machine.host.run("ip", "addr", "flush", "dev", link)
+    until(
+        lambda: (
+            {a["local"] for a in machine.host.ip("addr", "show", link)[0]["addr_info"]}
+            == {"169.254.1.1", "fe80::1"}
+        ),
+        "addresses are back",
+        3,
+    )
+    machine.host.run("ip", "link", "set", link, "down")
+    until(lambda: machine.routes(116).get("10.66.0.0") == link, "the link is up again", 3)
+    machine.host.run("ping", "-c1", "-W1", "10.66.0.0")
+
+
+def test_a_deleted_link_is_made_anew_with_the_same_address_and_mac(machine):
+    pod = machine.pods()
+    added = machine.add("a", pod)
+    mac = pod.ip("link", "show", "eth0")[0]["address"]
+    machine.host.run("ip", "link", "del", machine.links()[0])
+    until(machine.links, "the link is back", 3)
+    until(lambda: machine.cni("CHECK", "a", pod, prevResult=added.json).code == 0, "CHECK", 3)
+    assert pod.ip("link", "show", "eth0")[0]["address"] == mac
+
+
+def test_routes_that_are_not_ours_are_left_alone(machine):
+    pod = machine.pods()
+    machine.add("a", pod)
+    machine.host.run("ip", "route", "add", "198.51.100.0/24", "dev", "lo", "table", "119")
+    machine.host.run("ip", "route", "add", "198.51.100.1", "dev", "lo", "table", "116")
+    machine.kill()
+    machine.start()
+    assert "198.51.100.0/24" in machine.routes(119)
+    assert "198.51.100.1" in machine.routes(116)
+
+
+def test_a_restart_keeps_everything(machine):
+    pods = machine.pods(5)
+    for n, pod in enumerate(pods):
+        machine.add(f"c{n}", pod)
+    before = machine.used(), machine.routes(116), machine.routes(119)
+    for end in (machine.kill, machine.stop):
+        end()
+        machine.start()
+        assert (machine.used(), machine.routes(116), machine.routes(119)) == before
+    pods[0].run("ping", "-c1", "-W1", "10.66.0.4")
+
+
+@pytest.mark.parametrize("loss", ["deleted", "garbage"])
+def test_a_lost_journal_is_rebuilt_from_the_kernel(machine, loss):
+    pods = machine.pods(3)
+    for n, pod in enumerate(pods[:2]):
+        machine.add(f"c{n}", pod)
+    before = machine.used()
+    machine.kill()
+    for path in (machine.directory / "state").glob("journal.db*"):
+        if loss == "deleted":
+            path.unlink()
+        else:
+            path.write_bytes(b"garbage" * 999)
+    machine.start()
+    assert machine.used() == before
+    third = machine.add("c2", pods[2])
+    assert third.addresses[0] not in before
+    pods[2].run("ping", "-c1", "-W1", "10.66.0.0")
+    # What was free may have been in use a moment ago, as far as anybody knows: it cools.
+    cooling = [r for r in machine.listing("address", "list") if r["state"] == "cooling"]
+    assert len(cooling) == 30
+    machine.delete("c0")
+    machine.delete("c1")
+    assert list(machine.used().values()) == ["c2"]
+    kept = list((machine.directory / "state").glob("*.corrupt-*"))
+    assert bool(kept) == (loss == "garbage")
+
+
+@pytest.mark.parametrize("loss", ["deleted", "garbage"])
+def test_a_lost_store_gets_its_pools_and_blocks_back(machine, loss):
+    first, second = machine.pods(2)
+    machine.add("a", first)
+    blocks = [(b["pool"], b["index"]) for b in machine.listing("block", "list")]
+    machine.stop()
+    for path in machine.directory.glob("store.db*"):
+        if loss == "deleted":
+            path.unlink()
+        else:
+            path.write_bytes(b"garbage" * 999)
+    machine.start()
+    until(
+        lambda: [(b["pool"], b["index"]) for b in machine.listing("block", "list")][:1] == blocks,
+        "the block is back in the store",
+    )
+    assert machine.listing("pool", "list")[0]["name"] == "default"
+    assert machine.routes(119)["10.66.0.0/27"] == "lo"
+    assert machine.add("b", second).addresses[0] != "10.66.0.0"
+    assert sorted(machine.used().values()) == ["a", "b"]
+
+
+def test_a_block_the_store_gave_away_is_fenced_and_its_pods_can_still_go(machine):
+    first, second = machine.pods(2)
+    machine.add("a", first)
+    with contextlib.closing(sqlite3.connect(machine.directory / "store.db")) as store:
+        store.execute("UPDATE blocks SET node = 'thief', revision = revision + 100")
+        store.commit()
+    until(lambda: "10.66.0.0/27" not in machine.routes(119), "the route is withdrawn", 5)
+    assert machine.routes(116)["10.66.0.0"] == machine.links()[0]
+    added = machine.add("b", second)
+    assert added.addresses[0] == "10.66.0.32"
+    machine.delete("a", first)
+    assert list(machine.used().values()) == ["b"]
+    assert machine.links() != []
+    assert "fenced" in machine.log.read_text()
+
+
+def test_after_a_reboot_nothing_lives_and_old_addresses_cool(machine):
+    pods = machine.pods(2)
+    machine.add("a", pods[0])
+    machine.kill()
+    machine.host.run("ip", "link", "del", machine.links()[0])
+    with contextlib.closing(sqlite3.connect(machine.directory / "state/journal.db")) as journal:
+        journal.execute("UPDATE meta SET value = 'another boot' WHERE key = 'boot_id'")
+        journal.commit()
+    machine.start()
+    assert machine.used() == {}
+    assert machine.add("b", pods[1]).addresses[0] != "10.66.0.0"
+    machine.delete("a")  # containerd still knows its old sandboxes
+
+
+def test_a_journal_of_another_node_is_refused(machine):
+    machine.stop()
+    done = machine.host.run(
+        *("coild", "--node-name=other", f"--store={machine.store}"),
+        *(f"--socket={machine.socket}", f"--state-dir={machine.directory}/state"),
+        check=False,
+        env={"PATH": f"{__import__('sys').prefix}/bin:/usr/bin:/bin:/usr/sbin:/sbin"},
+    )
+    assert done.returncode == 78
+    assert "node1" in done.stderr
+
+
+def test_an_add_whose_plugin_was_killed_does_not_outlive_its_del(machine):
+    """coild is stopped so that both requests wait in its socket, in order."""
+    pod = machine.pods()
+    machine._process.send_signal(signal.SIGSTOP)
+    try:
+        adding = machine.spawn("ADD", "a", pod)
+        until(lambda: _waits(adding.pid), "the plugin has sent its request")
+        adding.kill()
+        adding.wait()
+        adding.stdout.close()
+        deleting = machine.spawn("DEL", "a", pod)
+        until(lambda: _waits(deleting.pid), "the DEL is sent")
+    finally:
+        machine._process.send_signal(signal.SIGCONT)
+    deleting.communicate(timeout=20)
+    assert deleting.returncode == 0
+    assert machine.used() == {}
+    assert machine.links() == []
+    machine.add("b", machine.pods())
+
+
+def _waits(pid):
+    """Whether nsenter's exec'd plugin sleeps in poll(2), as it does once it has sent all."""
+    with open(f"/proc/{pid}/comm") as comm, open(f"/proc/{pid}/wchan") as wchan:
+        return comm.read().strip() == "coil" and "poll" in wchan.read()
+
+
+def test_the_store_being_away_stops_nothing_that_is_owned(machine):
+    pods = machine.pods(10)
+    machine.add("c0", pods[0])
+    with contextlib.closing(sqlite3.connect(machine.directory / "store.db")) as store:
+        store.execute("BEGIN EXCLUSIVE")
+        for n, pod in enumerate(pods[1:], 1):
+            machine.add(f"c{n}", pod)
+            if n % 2:
+                machine.delete(f"c{n}")
+        store.execute("ROLLBACK")
+    assert len(machine.used()) == 5

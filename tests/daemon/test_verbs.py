@@ -1,0 +1,147 @@
+"""CNI verbs through the built plugin: what runtimes and conformance suites rely on."""
+
+from __future__ import annotations
+
+import pytest
+
+from coil.cni import versions
+
+
+@pytest.mark.parametrize("version", versions.SUPPORTED)
+def test_an_attachment_lives_at_every_version(machine, version):
+    pod = machine.pods()
+    added = machine.add("c1", pod, version=version)
+    assert added.json["cniVersion"] == version
+    assert added.addresses == ["10.66.0.0", "fd00:66::"]
+    inside = {
+        (entry["local"], entry["prefixlen"])
+        for entry in pod.ip("addr", "show", "eth0")[0]["addr_info"]
+        if entry["scope"] == "global"
+    }
+    assert inside == {("10.66.0.0", 32), ("fd00:66::", 128)}
+    checked = machine.cni("CHECK", "c1", pod, version=version, prevResult=added.json)
+    assert checked.code == (1 if version < "0.4.0" else 0)
+    again = machine.add("c1", pod, version=version)
+    assert again.json == added.json
+    machine.delete("c1", pod, version=version)
+    machine.delete("c1", pod, version=version)
+    machine.delete("c1", version=version)
+    assert machine.links() == []
+    assert machine.used() == {}
+    assert len(pod.ip("link")) == 1
+
+
+@pytest.mark.parametrize("command", ["STATUS", "GC"])
+def test_newer_verbs_exist_since_1_1_0(machine, command):
+    more = {"cni.dev/valid-attachments": []}
+    assert machine.cni(command, version="1.1.0", **more).code == 0
+    assert machine.cni(command, version="1.0.0", **more).code == 1
+
+
+def test_check_tells_what_is_wrong(machine):
+    pod = machine.pods()
+    added = machine.add("c1", pod)
+    pod.run("ip", "addr", "del", added.addresses[0] + "/32", "dev", "eth0")
+    wrong = machine.cni("CHECK", "c1", pod, prevResult=added.json)
+    assert wrong.code == 100
+    assert "10.66.0.0" in wrong.json["msg"]
+    machine.delete("c1", pod)
+    assert machine.cni("CHECK", "c1", pod, prevResult=added.json).code == 3
+
+
+def test_check_compares_with_the_previous_result(machine):
+    pod = machine.pods()
+    added = machine.add("c1", pod)
+    other = {**added.json, "ips": [{"address": "10.66.0.9/32", "interface": 1}]}
+    assert machine.cni("CHECK", "c1", pod, prevResult=other).code == 100
+
+
+def test_a_late_del_releases_only_its_own(machine):
+    first, second = machine.pods(2)
+    machine.add("c1", first)
+    machine.delete("c1", first)
+    machine.add("c2", second)
+    machine.delete("c1")
+    assert list(machine.used().values()) == ["c2"]
+
+
+def test_a_pod_can_have_two_interfaces_that_both_answer(machine):
+    pod, other = machine.pods(2)
+    first = machine.add("c1", pod)
+    second = machine.add("c1", pod, ifname="net1")
+    machine.add("c2", other)
+    for address in (*first.addresses, *second.addresses):
+        other.run("ping", "-c1", "-W2", address)
+    machine.delete("c1", pod)
+    other.run("ping", "-c1", "-W2", second.addresses[0])
+
+
+def test_an_interface_of_somebody_else_is_left_alone(machine):
+    pod = machine.pods()
+    pod.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "x")
+    refused = machine.cni("ADD", "c1", pod)
+    assert refused.code == 4
+    assert "CNI_IFNAME" in refused.json["msg"]
+    assert len(pod.ip("link")) == 3
+    assert machine.used() == {}
+    assert machine.links() == []
+
+
+def test_a_previous_result_is_built_on(machine):
+    pod = machine.pods()
+    previous = {
+        "cniVersion": "1.0.0",
+        "interfaces": [{"name": "other0", "sandbox": str(pod.path)}],
+        "ips": [{"address": "192.0.2.1/24", "interface": 0}],
+    }
+    added = machine.add("c1", pod, prevResult=previous)
+    assert [i["name"] for i in added.json["interfaces"]][0] == "other0"
+    assert added.json["ips"][1]["interface"] == 2
+
+
+def test_gc_removes_what_the_runtime_does_not_list_of_this_network_only(machine):
+    a, b, c = machine.pods(3)
+    machine.add("keep", a)
+    machine.add("lost", b)
+    machine.add("other", c, name="another-network")
+    keep = [{"containerID": "keep", "ifname": "eth0"}]
+    reply = machine.cni("GC", version="1.1.0", **{"cni.dev/valid-attachments": keep})
+    assert reply.code == 0
+    assert sorted(machine.used().values()) == ["keep", "other"]
+
+
+@pytest.mark.parametrize("mode", ["off", "dry-run"])
+def test_gc_can_be_held_back(machine, mode):
+    pod = machine.pods()
+    machine.stop()
+    machine.start(f"--gc={mode}")
+    machine.add("lost", pod)
+    machine.cni("GC", version="1.1.0", **{"cni.dev/valid-attachments": []})
+    assert list(machine.used().values()) == ["lost"]
+    assert "would collect" in machine.log.read_text()
+
+
+def test_status_tells_when_no_address_can_be_had(machine):
+    assert machine.cni("STATUS", version="1.1.0").code == 0
+    machine.ctl("pool", "cordon", "default")
+    from coil.lab.wait import until
+
+    until(lambda: machine.cni("STATUS", version="1.1.0").code == 50, "STATUS sees the cordon")
+    assert machine.cni("STATUS", version="1.1.0", pool="nowhere").code == 50
+
+
+@pytest.mark.parametrize(
+    ("netns", "code"),
+    [("/nonexistent", 3), ("/etc/passwd", 4), ("/proc/self/ns/mnt", 4), ("/tmp", 4)],
+)
+def test_what_is_no_namespace_is_refused_and_leaves_nothing(machine, netns, code):
+    assert machine.cni("ADD", "c1", netns).code == code
+    assert machine.used() == {}
+    assert machine.links() == []
+    machine.add("c2", machine.pods())
+
+
+def test_the_hosts_own_namespace_is_refused(machine):
+    refused = machine.cni("ADD", "c1", machine.host)
+    assert refused.code == 4
+    assert machine.links() == []
