@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from coil.process.logging import FIELDS, LEVELS
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src" / "coil").rglob("*.py"))
 MAX_FUNCTION, MAX_MODULE = 60, 500
@@ -34,9 +36,28 @@ def test_modules_and_functions_are_short(path):
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_public_names_have_docstrings(path):
-    tree = ast.parse(path.read_text())
-    assert path.name == "py.typed" or ast.get_docstring(tree), "module without a docstring"
+def test_events_are_constant_phrases_and_their_fields_have_known_names(path):
+    """A name that is missing belongs into FIELDS, unless one there says the same."""
+    for call in log_calls(ast.parse(path.read_text())):
+        where = f"line {call.lineno}"
+        assert isinstance(call.args[0], ast.Constant), where
+        assert {k.arg for k in call.keywords} - {None, "exc_info"} <= FIELDS, where
+
+
+def log_calls(tree):
+    """Calls of a logger's methods; loggers are called log or _log everywhere."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="log" | "_log"), attr=attr)) if (
+                attr in {*LEVELS, "exception", "critical"}
+            ):
+                yield node
+
+
+def test_every_logger_is_called_by_the_name_these_rules_look_for():
+    made = re.compile(r"^\s*(\S+) = structlog\.get_logger\(", re.MULTILINE)
+    names = {name for path in SOURCES for name in made.findall(path.read_text())}
+    assert names == {"_log"}
 
 
 def test_functions_of_the_plugin_are_short():

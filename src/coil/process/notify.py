@@ -26,6 +26,10 @@ class Notifier:
         """The program is ending."""
         self._send("STOPPING=1")
 
+    def status(self, text: str) -> None:
+        """One line for people, shown by systemctl status."""
+        self._send("STATUS=" + " ".join(text.split()))  # a line break would begin another variable
+
     async def watchdog(self) -> None:
         """Say for ever that the loop turns, twice per period systemd waits for it."""
         if not self._watchdog_seconds:
@@ -46,6 +50,6 @@ def _watchdog_seconds(environment: Mapping[str, str]) -> float:
     """The period in seconds, 0 when there is none or it is meant for another process."""
     microseconds = environment.get("WATCHDOG_USEC", "")
     meant_for = environment.get("WATCHDOG_PID", str(os.getpid()))
-    if not microseconds.isdigit() or meant_for != str(os.getpid()):
+    if not microseconds.isdecimal() or meant_for != str(os.getpid()):
         return 0.0
     return int(microseconds) / 1e6

@@ -64,5 +64,12 @@ async def supervise(main: Callable[[Supervisor], Awaitable[None]]) -> None:
 
 
 async def _guard(name: str, eternal: Callable[[], Awaitable[None]]) -> None:
-    await eternal()
+    try:
+        await eternal()
+    except asyncio.CancelledError as exc:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # Nobody cancelled us: what it waited for was cancelled. A TaskGroup would not mind.
+        raise TaskEnded(f"task {name!r} was left by a cancelled wait") from exc
     raise TaskEnded(f"task {name!r} ended")
