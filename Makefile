@@ -2,22 +2,27 @@
 
 PREFIX      ?= /opt/coil
 DESTDIR     ?=
+LINK_DIR    ?= /usr/local/bin
 CNI_BIN_DIR ?= /opt/cni/bin
 CNI_ETC_DIR ?= /etc/cni/net.d
 UNIT_DIR    ?= /etc/systemd/system
 T           ?= tests
+# Debian's own: what python3 means in PATH is the user's business.
 PYTHON      := /usr/bin/python3
 VENV        := .venv
 BIN         := $(VENV)/bin
-APT         := packaging/apt-install.sh
+PIP         := $(BIN)/pip --disable-pip-version-check -q
+CHECKED     := $(wildcard src tests bench)
 
+# a|b: any of them will do. containerd.io is Docker's, has runc in it, and excludes Debian's.
 APT_BUILD := python3 python3-venv
-APT_RUN   := iproute2 iputils-ping busybox-static containerd runc containernetworking-plugins \
-             procps util-linux
+APT_RUN   := iproute2 iputils-ping busybox-static containerd|containerd.io runc|containerd.io \
+             containernetworking-plugins procps util-linux
 APT_TEST  := $(APT_RUN) podman nftables iptables gcc libc6-dev curl bird2 strace
 APT_BENCH := $(APT_RUN) gcc libc6-dev iperf3
 
-.PHONY: help build native demo demo-node test check bench clean install uninstall
+.PHONY: help venv build native demo demo-node test check bench clean install uninstall \
+        apt-BUILD apt-RUN apt-TEST apt-BENCH
 
 help:
 	@echo "make build      .venv/bin/{coild,coilctl} and build/coil"
@@ -25,56 +30,60 @@ help:
 	@echo "make test       everything: make check, then the tests (T=tests/unit for a part)"
 	@echo "make check      format, lint, types, layers"
 	@echo "make bench      coil beside ptp + host-local, in the same run"
-	@echo "make install    programs, plugin, configuration, unit (PREFIX, DESTDIR)"
+	@echo "make install    programs, plugin, configuration, unit (PREFIX, DESTDIR; packaging/install.sh)"
 	@echo "make uninstall  remove what install put there"
 	@echo "make clean      remove what build made"
 
-build: .stamps/dev
+build: venv
 	@$(PLUGIN) all
 
-.stamps/apt-%:
-	@mkdir -p .stamps
-	@$(APT) $(APT_$*)
-	@touch $@
+# Asked each time, not remembered: a checkout outlives machines and moves between them.
+apt-BUILD apt-RUN apt-TEST apt-BENCH: apt-%:
+	@packaging/apt-install.sh $(foreach package,$(APT_$*),'$(package)')
 
-.stamps/venv: requirements.txt requirements-dev.txt | .stamps/apt-BUILD
+venv: $(VENV)/.coil
+
+$(VENV)/.requirements: requirements.txt requirements-dev.txt | apt-BUILD
 	@echo "making $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@$(PIP) install -r requirements-dev.txt
 	@touch $@
 
-.stamps/dev: .stamps/venv pyproject.toml
-	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+$(VENV)/.coil: $(VENV)/.requirements pyproject.toml
+	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 PLUGIN := $(MAKE) --no-print-directory -s -C plugin ZIG="$(CURDIR)/$(BIN)/python -m ziglang"
 
-native: .stamps/dev
+native: venv
 	@$(PLUGIN) native
 
 demo: demo-node
 
-demo-node: native .stamps/apt-RUN
+demo-node: native apt-RUN
 	@$(BIN)/python -m coil.lab.demo
 
-check: .stamps/dev
-	@$(BIN)/ruff format --check -q $(wildcard src tests bench)
-	@$(BIN)/ruff check -q $(wildcard src tests bench)
+check: venv
+	@$(BIN)/ruff format --check -q $(CHECKED)
+	@$(BIN)/ruff check -q $(CHECKED)
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/lint-imports --no-logo --no-cache
 
-test: build check .stamps/apt-TEST
+test: build check apt-TEST
 	@$(BIN)/python -m pytest $(T)
 
-bench: native .stamps/apt-BENCH
+bench: native apt-BENCH
 	@$(BIN)/python bench/run.py
 
-install: build
-	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' CNI_BIN_DIR='$(CNI_BIN_DIR)' \
-	    CNI_ETC_DIR='$(CNI_ETC_DIR)' UNIT_DIR='$(UNIT_DIR)' packaging/install.sh install
+INSTALL := PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' LINK_DIR='$(LINK_DIR)' \
+    CNI_BIN_DIR='$(CNI_BIN_DIR)' CNI_ETC_DIR='$(CNI_ETC_DIR)' UNIT_DIR='$(UNIT_DIR)' \
+    packaging/install.sh
+
+install: native
+	@$(INSTALL) install
 
 uninstall:
-	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' packaging/install.sh uninstall
+	@$(INSTALL) uninstall
 
 clean:
-	rm -rf build .stamps $(VENV) src/coil.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build $(VENV) src/coil.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
