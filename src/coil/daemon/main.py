@@ -19,6 +19,7 @@ from coil import __version__
 from coil.daemon import app
 from coil.daemon.collect import GcMode
 from coil.daemon.settings import DEFAULT_SOCKET, DEFAULT_STATE_DIR, DEFAULT_STORE, Settings
+from coil.daemon.steps import StepHook, no_step
 from coil.domain.errors import CoilError, ConfigError
 from coil.domain.names import parse_node_name
 from coil.nodenet.plan import Tables
@@ -139,32 +140,34 @@ def main(config: Path, *, print_config: bool, **options: Any) -> None:
     del config  # its callback has used it
     logging.configure(level=options["log_level"], fmt=options["log_format"])
     try:
-        settings = _settings(options)
+        settings = read_settings(options)
         if print_config:
             click.echo(json.dumps(settings.shown(), indent=2))
             return
         # Threads that return from a system call wait for the interpreter's lock at most this
         # long; the default of 5 ms would be most of an ADD.
         sys.setswitchinterval(0.0005)
-        asyncio.run(_run(settings))
+        asyncio.run(serve(settings))
     except CoilError as exc:
         click.echo(f"coild: {exc.message}", err=True)
         sys.exit(_EXIT_CONFIG if isinstance(exc, ConfigError) else 1)
 
 
-def _settings(options: dict[str, Any]) -> Settings:
+def read_settings(options: dict[str, Any]) -> Settings:
+    """Settings out of the command's parameters. Raises ConfigError, InvalidName."""
     tables = Tables(**{field.name: options.pop(field.name) for field in fields(Tables)})
     name = options.pop("node_name") or os.environ.get("NODE_NAME") or socket.gethostname().lower()
     mode = GcMode(options.pop("gc"))
     return Settings(node_name=parse_node_name(name), tables=tables, gc=mode, **options)
 
 
-async def _run(settings: Settings) -> None:
+async def serve(settings: Settings, step: StepHook = no_step) -> None:
+    """Be coild until told to stop. Raises ConfigError for what prevents a start."""
     store = await open_store(settings.store)
     try:
 
         async def start(supervisor: Supervisor) -> None:
-            await app.run(settings, store, supervisor)
+            await app.run(settings, store, supervisor, step)
 
         await supervise(start)
     finally:

@@ -33,22 +33,30 @@ class Node:
 
     def start(self, *options: str) -> None:
         """Start coild and wait until it serves. Raises LabError with its log."""
+        self.launch(PROGRAMS / "coild", *options)
+        until(self._serves, f"coild of {self.name} serves")
+
+    def launch(self, *program: str | Path) -> None:
+        """Start ``program`` as this node's coild; don't wait."""
         with self.log.open("ab") as log:
             self._process = self.host.start(
-                PROGRAMS / "coild",
+                *program,
                 f"--node-name={self.name}",
                 f"--store={self.store}",
                 f"--socket={self.socket}",
                 f"--state-dir={self.directory}/state",
-                *options,
                 log=log,
             )
-        until(self._serves, f"coild of {self.name} serves")
 
     def _serves(self) -> bool:
         if self._process is not None and self._process.poll() is not None:
             raise LabError(f"coild ended at once: {self.log.read_text()[-2000:]}")
         return self.ctl("node", "status", check=False).returncode == 0
+
+    def wait_ended(self) -> int:
+        """Wait until coild has ended by itself; its exit status."""
+        process = self._process
+        return process.wait(30) if process is not None else 0
 
     def kill(self) -> None:
         """End coild with SIGKILL."""

@@ -1,0 +1,174 @@
+"""coild killed at each named step, and what is true after the next start."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from coil.daemon import steps
+from coil.lab.wait import until
+
+KILLER = (sys.executable, Path(__file__).with_name("killer.py"))
+ADD = (steps.ADD_JOURNALED, steps.ADD_LINKED, steps.ADD_ROUTED, steps.ADD_DONE)
+DEL = (steps.DEL_STARTED, steps.DEL_UNLINKED, steps.DEL_DONE)
+CLAIM = (steps.CLAIM_CONFIRMED, steps.CLAIM_JOURNALED, steps.CLAIM_EXPORTED)
+RELEASE = (steps.RELEASE_MARKED, steps.RELEASE_WITHDRAWN, steps.RELEASE_DONE)
+
+
+def test_every_named_step_is_tried():
+    assert set(ADD + DEL + CLAIM + RELEASE) == set(steps.ALL)
+
+
+def launch_killer(machine, step, count=1):
+    machine.launch(*KILLER, f"{step}:{count}")
+
+
+def wait_killed(machine):
+    assert machine.wait_ended() == -signal.SIGKILL
+
+
+def is_consistent(machine):
+    """Journal, kernel and store agree, and the kernel is as it should be."""
+    blocks = {b["networks"][0]: b for b in machine.listing("block", "list")}
+    status = machine.listing("node", "status")
+    used = machine.used()
+    pod_routes = machine.routes(116)
+    assert set(machine.routes(119)) == set(blocks)
+    assert {b["networks"][0] for b in status["blocks"]} == set(blocks)
+    assert {dst for dst, dev in pod_routes.items() if dev == "unreachable"} == set(blocks)
+    assert {dst for dst, dev in pod_routes.items() if dev != "unreachable"} == set(used)
+    assert len(machine.links()) == len(used)
+    assert status["problems"] == []
+    for address in used:
+        assert machine.listing("explain", address)["faults"] == []
+    return True
+
+
+@pytest.mark.parametrize("step", ADD)
+def test_an_add_that_was_cut_off_is_completed(machine, step):
+    pod, other = machine.pods(2)
+    machine.add("other", other)
+    machine.stop()
+    launch_killer(machine, step)
+    adding = machine.spawn("ADD", "a", pod)
+    wait_killed(machine)
+    machine.start()
+    out, _ = adding.communicate(timeout=30)
+    assert adding.returncode == 0, out
+    assert is_consistent(machine)
+    assert sorted(machine.used().values()) == ["a", "other"]
+    address = next(a for a, c in machine.used().items() if c == "a")
+    other.run("ping", "-c1", "-W2", address)
+    assert machine.add("a", pod).addresses[0] == address
+    machine.delete("a", pod)
+    machine.delete("other", other)
+    assert is_consistent(machine)
+    assert machine.used() == {}
+
+
+@pytest.mark.parametrize("step", ADD)
+def test_an_add_that_nobody_repeats_ends_with_its_del(machine, step):
+    pod = machine.pods()
+    machine.stop()
+    launch_killer(machine, step)
+    adding = machine.spawn("ADD", "a", pod)
+    wait_killed(machine)
+    adding.kill()
+    adding.communicate()
+    machine.start()
+    machine.delete("a", pod)
+    assert is_consistent(machine)
+    assert machine.used() == {}
+    assert len(pod.ip("link")) == 1
+
+
+@pytest.mark.parametrize("step", ADD)
+def test_an_add_without_del_whose_pod_is_gone_is_collected(machine, step):
+    from coil.lab.host import host as new_host
+
+    with new_host("coil-pod") as pod:
+        machine.stop()
+        launch_killer(machine, step)
+        adding = machine.spawn("ADD", "a", pod)
+        wait_killed(machine)
+        adding.kill()
+        adding.communicate()
+    machine.start("--period=0.3")
+    until(lambda: machine.used() == {}, "the collector frees the address")
+    until(lambda: is_consistent(machine), "all agree")
+
+
+@pytest.mark.parametrize("step", DEL)
+def test_a_del_that_was_cut_off_is_completed(machine, step):
+    pod, other = machine.pods(2)
+    machine.add("a", pod)
+    machine.add("other", other)
+    machine.stop()
+    launch_killer(machine, step)
+    deleting = machine.spawn("DEL", "a", pod)
+    wait_killed(machine)
+    machine.start()
+    out, _ = deleting.communicate(timeout=30)
+    assert deleting.returncode == 0, out
+    assert is_consistent(machine)
+    assert list(machine.used().values()) == ["other"]
+    assert len(pod.ip("link")) == 1
+    cooling = [r for r in machine.listing("address", "list") if r["state"] == "cooling"]
+    assert len(cooling) == 1
+
+
+@pytest.mark.parametrize("step", CLAIM)
+def test_a_claim_that_was_cut_off_is_settled(machines, step):
+    machine = machines()
+    machine.ctl("pool", "create", "default", "10.66.0.0/28", "--block-bits", "2")
+    launch_killer(machine, step)
+    wait_killed(machine)
+    machine.start()
+    until(lambda: is_consistent(machine), "all agree")
+    assert len(machine.listing("block", "list")) == 1
+    pods = machine.pods(4)
+    held = [machine.add(f"c{n}", pod).addresses[0] for n, pod in enumerate(pods)]
+    assert len(set(held)) == 4
+    until(lambda: is_consistent(machine), "all agree")
+
+
+@pytest.mark.parametrize("step", RELEASE)
+def test_a_release_that_was_cut_off_is_continued(machines, step):
+    machine = machines()
+    machine.ctl(
+        *("pool", "create", "default", "10.66.0.0/28", "--block-bits", "1", "--cool-down", "0s")
+    )
+    machine.start()
+    pods = machine.pods(4)
+    for n, pod in enumerate(pods):
+        machine.add(f"c{n}", pod)
+    machine.stop()
+    launch_killer(machine, step)
+    plugins = [machine.spawn("DEL", f"c{n}", pod) for n, pod in enumerate(pods)]
+    wait_killed(machine)
+    machine.start()
+    for plugin in plugins:
+        plugin.communicate(timeout=30)
+        assert plugin.returncode == 0
+    until(lambda: len(machine.listing("block", "list")) == 1, "blocks are given back", 20)
+    until(lambda: is_consistent(machine), "all agree")
+
+
+def test_a_killed_plugin_leaves_nothing_once_its_del_has_come(machine):
+    """Killed at any moment between nothing sent and answer received."""
+    pod = machine.pods()
+    for delay in (0, 0.0005, 0.001, 0.002, 0.003, 0.005):
+        adding = machine.spawn("ADD", "a", pod)
+        deadline = time.monotonic() + delay
+        until(lambda end=deadline: time.monotonic() >= end, "a moment")
+        adding.kill()
+        adding.communicate()
+        machine.delete("a", pod)
+        assert machine.used() == {}
+        assert machine.links() == []
+        assert len(pod.ip("link")) == 1
+    assert is_consistent(machine)
