@@ -1,95 +1,169 @@
 #!/bin/sh
 # Put coil on a host, or take it off again: packaging/install.sh install|uninstall.
-# What was put there is listed in $PREFIX/share/manifest; uninstall removes that and nothing else.
-# Variables: PREFIX DESTDIR LINK_DIR CNI_BIN_DIR CNI_ETC_DIR UNIT_DIR (the Makefile gives defaults).
+#
+# PREFIX/share/manifest lists what was put there, folders that had to be made included (they end
+# in /); uninstall removes that and nothing else. Installing again is an upgrade.
+#
+# The conflist is the operator's as soon as it is changed: an upgrade leaves a changed one alone
+# and says so, uninstall moves it aside as 10-coil.conflist.saved, which no runtime reads (left
+# in place it would name a plugin that is gone). What we put is kept in PREFIX/share to compare.
+#
+# Variables: PREFIX DESTDIR LINK_DIR CNI_BIN_DIR CNI_ETC_DIR UNIT_DIR; defaults in the Makefile.
+# DESTDIR stages for another root; nothing of this machine is asked or started then.
 set -eu
+umask 022
 here=$(cd "$(dirname "$0")/.." && pwd)
-PREFIX=${PREFIX:-/opt/coil}
-DESTDIR=${DESTDIR:-}
-LINK_DIR=${LINK_DIR:-/usr/local/bin}
 manifest="$DESTDIR$PREFIX/share/manifest"
+reference="$PREFIX/share/10-coil.conflist"
+conflist="$CNI_ETC_DIR/10-coil.conflist"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# Is the unit one that this machine's systemd sees? A staged one is not, nor one put elsewhere.
+has_systemd() {
+    [ -z "$DESTDIR" ] && [ -d /run/systemd/system ] || return 1
+    case "$UNIT_DIR" in
+    /etc/systemd/system | /usr/lib/systemd/system | /lib/systemd/system) return 0 ;;
+    *) return 1 ;;
+    esac
+}
+
+# installed_at NAME: the path under which a file of that name was put, without DESTDIR.
+installed_at() {
+    grep "/$1\$" "$manifest" | grep -vxF "$reference" || true
+}
+
+# Listed before it is made: what an install that was cut short left behind is found as well.
+list() {
+    mkdir -p "$(dirname "$manifest")"
+    grep -qxF "$1" "$manifest" 2>/dev/null || echo "$1" >>"$manifest"
+}
+
+# folder DIR: make it and what is missing above it.
+folder() {
+    [ -d "$DESTDIR$1" ] && return
+    folder "$(dirname "$1")"
+    list "$1/"
+    mkdir -p "$DESTDIR$1"
+}
 
 # put SOURCE TARGET MODE: whoever looks at TARGET sees the old file or the new one, whole.
 put() {
-    target="$DESTDIR$2"
-    mkdir -p "$(dirname "$target")"
-    cp "$1" "$target.new"
-    chmod "$3" "$target.new"
-    sync "$target.new"
-    mv "$target.new" "$target"
-    grep -qxF "$2" "$manifest" 2>/dev/null || echo "$2" >>"$manifest"
+    folder "$(dirname "$2")"
+    list "$2"
+    cp "$1" "$DESTDIR$2.new"
+    chmod "$3" "$DESTDIR$2.new"
+    sync "$DESTDIR$2.new"
+    mv -T "$DESTDIR$2.new" "$DESTDIR$2"
 }
 
 link() {
-    mkdir -p "$DESTDIR$(dirname "$2")"
-    ln -sfn "$1" "$DESTDIR$2"
-    grep -qxF "$2" "$manifest" 2>/dev/null || echo "$2" >>"$manifest"
+    folder "$(dirname "$2")"
+    list "$2"
+    ln -s "$1" "$DESTDIR$2.new"
+    mv -T "$DESTDIR$2.new" "$DESTDIR$2"
+}
+
+# A whole new one beside the old one, which stays if anything fails. The interpreter finds its
+# modules from where it is, so that it can be moved; scripts can't, and nobody needs them.
+install_venv() {
+    venv="$DESTDIR$PREFIX/venv"
+    rm -rf "$venv.new" "$venv.old"
+    /usr/bin/python3 -m venv --without-pip "$venv.new"
+    "$here/.venv/bin/pip" -q --disable-pip-version-check --python "$venv.new/bin/python" \
+        install -r "$here/requirements.txt"
+    find "$venv.new/bin" -type f -delete
+    site=$("$venv.new/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    (cd "$here/src" && find coil -name __pycache__ -prune -o -type f -print | tar -cf - -T -) |
+        tar -xf - -C "$site" --no-same-owner
+    "$venv.new/bin/python" -I -m compileall -q "$site/coil"
+    "$venv.new/bin/python" -I -m coil.ctl.main --version >"$work/version"
+    if [ -d "$venv" ]; then mv -T "$venv" "$venv.old"; fi
+    mv -T "$venv.new" "$venv"
+    rm -rf "$venv.old"
 }
 
 install_programs() {
-    venv="$DESTDIR$PREFIX/venv"
-    /usr/bin/python3 -m venv --clear "$venv"
-    "$venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt"
-    site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-    cp -R "$here/src/coil" "$site/coil"
     for program in coild:daemon coilctl:ctl; do
-        name=${program%%:*}
-        script=$(mktemp)
         printf '#!/bin/sh\nexec %s/venv/bin/python -I -m coil.%s.main "$@"\n' \
-            "$PREFIX" "${program##*:}" >"$script"
-        put "$script" "$PREFIX/bin/$name" 0755
-        rm -f "$script"
+            "$PREFIX" "${program##*:}" >"$work/script"
+        put "$work/script" "$PREFIX/bin/${program%%:*}" 0755
     done
+    put "$here/build/coil" "$PREFIX/bin/coil" 0755
+    put "$here/build/coil" "$CNI_BIN_DIR/coil" 0755
+    link "$PREFIX/bin/coilctl" "$LINK_DIR/coilctl"
 }
 
-# A configuration that somebody has changed is theirs: it stays, ours is put beside it.
 install_conflist() {
-    target="$CNI_ETC_DIR/10-coil.conflist"
-    ours=$(mktemp)
-    "$here/.venv/bin/coilctl" conflist --cni-bin-dir "$CNI_BIN_DIR" >"$ours"
-    if [ -e "$DESTDIR$target" ] && ! cmp -s "$ours" "$DESTDIR$target"; then
-        echo "$target is there and differs: kept; ours is in $PREFIX/share/10-coil.conflist"
-        target="$PREFIX/share/10-coil.conflist"
+    "$DESTDIR$PREFIX/venv/bin/python" -I -m coil.ctl.main conflist \
+        --cni-bin-dir "$CNI_BIN_DIR" >"$work/conflist"
+    there="$DESTDIR$conflist"
+    if [ -e "$there" ] && ! cmp -s "$work/conflist" "$there" &&
+        ! cmp -s "$DESTDIR$reference" "$there"
+    then
+        echo "$conflist is not as we put it: kept; ours is $reference"
+    else
+        put "$work/conflist" "$conflist" 0644
     fi
-    put "$ours" "$target" 0644
-    rm -f "$ours"
+    put "$work/conflist" "$reference" 0644
 }
 
 install_all() {
-    mkdir -p "$DESTDIR$PREFIX/share"
+    folder "$PREFIX/share"
+    install_venv
     install_programs
-    put "$here/build/coil" "$PREFIX/bin/coil" 0755
-    put "$here/build/coil" "$CNI_BIN_DIR/coil" 0755
     for document in "$here"/docs/cmd-*.md "$here/LICENSE"; do
-        put "$document" "$PREFIX/share/doc/$(basename "$document")" 0644
+        put "$document" "$PREFIX/share/doc/${document##*/}" 0644
     done
-    unit=$(mktemp)
-    sed "s|@PREFIX@|$PREFIX|g" "$here/packaging/coild.service" >"$unit"
-    put "$unit" "$UNIT_DIR/coild.service" 0644
-    rm -f "$unit"
-    link "$PREFIX/bin/coilctl" "$LINK_DIR/coilctl"
+    sed "s|@PREFIX@|$PREFIX|g" "$here/packaging/coild.service" >"$work/unit"
+    put "$work/unit" "$UNIT_DIR/coild.service" 0644
     install_conflist
-    if [ -z "$DESTDIR" ] && [ -d /run/systemd/system ]; then
+    if has_systemd; then
         systemctl daemon-reload
-        systemctl enable coild.service
+        systemctl enable -q coild.service
+        systemctl try-restart coild.service
     fi
-    echo "installed to $DESTDIR$PREFIX; next: coilctl pool create default SUBNET, start coild, coilctl doctor"
+    echo "coil $(sed "s/.* //" "$work/version") is in $DESTDIR$PREFIX; next:" \
+        "coilctl pool create default SUBNET, start coild, coilctl doctor"
+    say_where_containerd_looks
+}
+
+# Debian's containerd comes configured for /usr/lib/cni; everybody else's looks in /opt/cni/bin.
+say_where_containerd_looks() {
+    [ -z "$DESTDIR" ] || return 0
+    dir=$(sed -n 's/^ *bin_dir *= *"\(.*\)".*/\1/p' /etc/containerd/config.toml 2>/dev/null |
+        tail -n 1)
+    if [ -n "$dir" ] && [ "$dir" != "$CNI_BIN_DIR" ]; then
+        echo "containerd here looks for plugins in $dir, not $CNI_BIN_DIR: change bin_dir in" \
+            "/etc/containerd/config.toml, or make install CNI_BIN_DIR=$dir"
+    fi
+}
+
+uninstall_conflist() {
+    installed_at 10-coil.conflist | while read -r path; do
+        if [ -e "$DESTDIR$path" ] && ! cmp -s "$DESTDIR$reference" "$DESTDIR$path"; then
+            mv -T "$DESTDIR$path" "$DESTDIR$path.saved"
+            echo "$path was changed: it is now $path.saved"
+        fi
+    done
 }
 
 uninstall_all() {
     [ -f "$manifest" ] || { echo "nothing to remove: no $manifest" >&2; exit 1; }
-    if [ -z "$DESTDIR" ] && [ -d /run/systemd/system ]; then
-        systemctl disable --now coild.service || true
-    fi
-    while read -r path; do
-        rm -f "$DESTDIR$path"
-    done <"$manifest"
-    rm -rf "$DESTDIR$PREFIX/venv"
-    rm -f "$manifest"
-    # Folders go only when they are empty: others may use them.
-    for folder in "$PREFIX/share/doc" "$PREFIX/share" "$PREFIX/bin" "$PREFIX"; do
-        rmdir "$DESTDIR$folder" 2>/dev/null || true
+    UNIT_DIR=$(dirname "$(installed_at coild.service | tail -n 1)")
+    if has_systemd; then systemctl disable -q --now coild.service || true; fi
+    uninstall_conflist
+    sort -r "$manifest" >"$work/manifest" # what is in a folder before the folder
+    rm -rf "$DESTDIR$PREFIX/venv" "$DESTDIR$PREFIX/venv.new" "$DESTDIR$PREFIX/venv.old"
+    grep -v '/$' "$work/manifest" | while read -r path; do
+        rm -f "$DESTDIR$path" "$DESTDIR$path.new"
     done
+    rm -f "$manifest"
+    # Folders that others use by now stay.
+    grep '/$' "$work/manifest" | while read -r path; do
+        rmdir "$DESTDIR$path" 2>/dev/null || true
+    done
+    if has_systemd; then systemctl daemon-reload; fi
     echo "removed; pools and blocks are still in the store, pods that run keep their network"
 }
 

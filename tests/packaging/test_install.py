@@ -7,11 +7,13 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from coil import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACES = {
-    "PREFIX": "opt",
+FOLDERS = {
+    "PREFIX": "opt/coil",
     "LINK_DIR": "links",
     "CNI_BIN_DIR": "cni/bin",
     "CNI_ETC_DIR": "cni/net.d",
@@ -19,66 +21,133 @@ PLACES = {
 }
 
 
-def make(target, base, **more):
-    """Everything goes below ``base``, so that the programs can run from where they are."""
-    places = {name: str(base / folder) for name, folder in PLACES.items()}
-    done = subprocess.run(
-        ["make", "-s", target, *(f"{k}={v}" for k, v in {**places, **more}.items())],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=110,
-        env={**os.environ, "LINK_DIR": str(base / "links")},
-    )
+def run(*command, **more):
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, **more)
+
+
+def make(target, **variables):
+    done = run("make", "-s", target, *(f"{name}={value}" for name, value in variables.items()))
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def files_below(folder):
-    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_symlink() or p.is_file()}
+@pytest.fixture
+def places(tmp_path):
+    """Everything goes below one folder, so that the programs can run from where they are."""
+    return {name: tmp_path / folder for name, folder in FOLDERS.items()}
 
 
-def test_what_install_puts_on_a_host_runs_and_uninstall_takes_it_off(tmp_path):
-    foreign = tmp_path / "cni" / "net.d" / "99-other.conf"
+def everything_below(folder):
+    return {str(p.relative_to(folder)) for p in folder.rglob("*")}
+
+
+def installed_programs_say_their_version(places, *links):
+    for program in (places["PREFIX"] / "bin/coild", places["PREFIX"] / "bin/coilctl", *links):
+        done = run(program, "--version", env={"PATH": "/usr/bin:/bin"})
+        assert done.stdout == f"{program.name}, version {__version__}\n", done.stderr
+
+
+def test_what_install_puts_on_a_host_runs_and_uninstall_takes_all_of_it_off(tmp_path, places):
+    foreign = places["CNI_ETC_DIR"] / "99-other.conf"
     foreign.parent.mkdir(parents=True)
     foreign.write_text("{}")
-    make("install", tmp_path)
-    for program in ("coild", "coilctl"):
-        shown = subprocess.run(
-            [tmp_path / "opt/bin" / program, "--version"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            env={"PATH": "/usr/bin:/bin"},
-        )
-        assert shown.stdout.strip() == f"{program}, version {__version__}"
-    assert os.access(tmp_path / "cni/bin/coil", os.X_OK)
-    conf = json.loads((tmp_path / "cni/net.d/10-coil.conflist").read_text())
+    before = everything_below(tmp_path)
+    make("install", **places)
+    installed_programs_say_their_version(places, places["LINK_DIR"] / "coilctl")
+    answer = run(places["CNI_BIN_DIR"] / "coil", input="{}", env={"CNI_COMMAND": "VERSION"})
+    assert "1.0.0" in json.loads(answer.stdout)["supportedVersions"]
+    conf = json.loads((places["CNI_ETC_DIR"] / "10-coil.conflist").read_text())
     assert conf["plugins"][0] == {"type": "coil"}
-    assert f"{tmp_path}/opt/bin/coild" in (tmp_path / "units/coild.service").read_text()
-    make("install", tmp_path)  # again: an upgrade
-    make("uninstall", tmp_path)
-    assert files_below(tmp_path) == {"cni/net.d/99-other.conf"}
+    unit = (places["UNIT_DIR"] / "coild.service").read_text()
+    assert f"ExecStart={places['PREFIX']}/bin/coild\n" in unit
+    assert "@" not in unit
+    make("install", **places)  # again: an upgrade
+    installed_programs_say_their_version(places)
+    make("uninstall", PREFIX=places["PREFIX"])
+    assert everything_below(tmp_path) == before
     assert foreign.read_text() == "{}"
 
 
-def test_a_changed_configuration_is_kept(tmp_path):
-    make("install", tmp_path)
-    conflist = tmp_path / "cni/net.d/10-coil.conflist"
+def test_nothing_that_is_installed_needs_the_checkout(places):
+    make("install", **places)
+    python = places["PREFIX"] / "venv/bin/python"
+    code = "import sys, coil, click, h11, structlog; print(*sys.path, coil.__file__, h11.__file__)"
+    done = run(python, "-I", "-c", code)
+    assert str(ROOT) not in done.stdout
+    assert str(places["PREFIX"]) in done.stdout
+    listed = run("grep", "-rlF", f"{ROOT}/", places["PREFIX"]).stdout
+    assert listed == ""
+
+
+def test_staging_puts_all_below_destdir_for_programs_that_will_be_elsewhere(tmp_path):
+    make("install", DESTDIR=tmp_path)
+    assert everything_below(tmp_path) >= {
+        "opt/coil/bin/coild",
+        "opt/coil/bin/coil",
+        "opt/cni/bin/coil",
+        "etc/cni/net.d/10-coil.conflist",
+        "etc/systemd/system/coild.service",
+        "usr/local/bin/coilctl",
+    }
+    link = tmp_path / "usr/local/bin/coilctl"
+    assert os.readlink(link) == "/opt/coil/bin/coilctl"
+    for text in (tmp_path / "opt/coil/bin/coild", tmp_path / "etc/systemd/system/coild.service"):
+        assert "/opt/coil/" in text.read_text()
+        assert str(tmp_path) not in text.read_text()
+    make("uninstall", DESTDIR=tmp_path)
+    assert everything_below(tmp_path) == set()
+
+
+def test_a_changed_configuration_survives_an_upgrade_and_is_moved_aside_at_the_end(
+    tmp_path, places
+):
+    make("install", **places)
+    conflist = places["CNI_ETC_DIR"] / "10-coil.conflist"
     changed = conflist.read_text().replace('"coil"', '"mine"', 1)
     conflist.write_text(changed)
-    said = make("install", tmp_path)
-    assert "kept" in said
+    assert f"{conflist} is not as we put it" in make("install", **places)
     assert conflist.read_text() == changed
+    saved = conflist.with_name("10-coil.conflist.saved")
+    assert str(saved) in make("uninstall", PREFIX=places["PREFIX"])
+    assert saved.read_text() == changed
+    assert {p for p in tmp_path.rglob("*") if p.is_file()} == {saved}
 
 
-def test_uninstall_of_nothing_says_so(tmp_path):
-    done = subprocess.run(
-        ["make", "-s", "uninstall", f"PREFIX={tmp_path}/opt"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=20,
+def test_an_untouched_configuration_of_an_older_version_is_replaced(places):
+    make("install", **places)
+    conflist = places["CNI_ETC_DIR"] / "10-coil.conflist"
+    new = conflist.read_text()
+    for copy in (conflist, places["PREFIX"] / "share/10-coil.conflist"):
+        copy.write_text(new.replace('"coil"', '"older"', 1))
+    assert "not as we put it" not in make("install", **places)
+    assert conflist.read_text() == new
+
+
+def test_a_configuration_that_was_there_before_coil_is_never_touched(places):
+    conflist = places["CNI_ETC_DIR"] / "10-coil.conflist"
+    conflist.parent.mkdir(parents=True)
+    conflist.write_text("somebody's")
+    assert f"{conflist} is not as we put it" in make("install", **places)
+    make("uninstall", PREFIX=places["PREFIX"])
+    assert conflist.read_text() == "somebody's"
+
+
+def test_an_upgrade_that_fails_leaves_what_runs(places):
+    make("install", **places)
+    done = run(
+        "make",
+        "-s",
+        "install",
+        *(f"{name}={value}" for name, value in places.items()),
+        env={**os.environ, "PIP_NO_INDEX": "1", "PIP_NO_CACHE_DIR": "1", "PIP_FIND_LINKS": ""},
     )
+    assert done.returncode != 0
+    installed_programs_say_their_version(places, places["LINK_DIR"] / "coilctl")
+    make("uninstall", PREFIX=places["PREFIX"])
+    assert not any(p.is_file() for p in places["PREFIX"].parent.rglob("*"))
+
+
+def test_uninstall_of_nothing_says_so_and_fails(tmp_path):
+    done = run("make", "-s", "uninstall", f"PREFIX={tmp_path}/opt")
     assert done.returncode != 0
     assert "nothing to remove" in done.stderr
