@@ -73,7 +73,7 @@ test: build check apt-TEST
 	@$(BIN)/python -m pytest $(T)
 
 bench: native apt-BENCH
-	@$(BIN)/python bench/run.py
+	@$(BIN)/python -m bench.run
 
 INSTALL := PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' LINK_DIR='$(LINK_DIR)' \
     CNI_BIN_DIR='$(CNI_BIN_DIR)' CNI_ETC_DIR='$(CNI_ETC_DIR)' UNIT_DIR='$(UNIT_DIR)' \

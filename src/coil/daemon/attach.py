@@ -32,7 +32,7 @@ from coil.journal.journal import Journal
 from coil.nodenet import messages
 from coil.nodenet.inspect import host_faults, pod_faults
 from coil.nodenet.netlink import NetlinkSocket
-from coil.nodenet.netns import NetnsHandle
+from coil.nodenet.netns import NetnsHandle, is_local
 from coil.nodenet.observe import observe
 from coil.nodenet.plan import Tables, calico_ifname, host_ifname, pod_mac
 from coil.nodenet.removal import LinkRemover
@@ -143,15 +143,11 @@ class Attacher:
             self._step(ADD_DONE)
             return attachment
 
-        future = self._workers.submit(work)
         try:
-            attachment = await settled(future)
-        except asyncio.CancelledError:
-            if future.exception() is None:
-                await self._take_down(future.result())
+            if is_local(planned.netns.path):
+                attachment = self._workers.here(work)
             else:
-                self._inventory.release(planned.block, planned.offset, cools=False)
-            raise
+                attachment = await self._make_elsewhere(work)
         except BaseException:
             self._inventory.release(planned.block, planned.offset, cools=False)
             raise
@@ -159,6 +155,16 @@ class Attacher:
         # Said after the answer has gone out: a line costs a tenth of an ADD.
         asyncio.get_running_loop().call_soon(_say_allocated, attachment)
         return attachment
+
+    async def _make_elsewhere(self, work: Callable[[NetlinkSocket], Attachment]) -> Attachment:
+        """Run ``work`` in a thread; what it made is taken down when nobody waits any more."""
+        future = self._workers.submit(work)
+        try:
+            return await settled(future)
+        except asyncio.CancelledError:
+            if future.exception() is None:
+                await self._take_down(future.result())
+            raise
 
     async def _again(self, existing: Attachment, call: AddCall) -> Attachment:
         """The same attachment once more: complete what is missing. Its namespace may be new."""
@@ -219,14 +225,8 @@ class Attacher:
         await self._unlink(attachment.key, attachment.host_ifname, search=True)
         self._step(DEL_UNLINKED)
         freed_at = self._inventory.clock()
-        future = self._workers.submit(
-            lambda _netlink: self._journal.remove_attachments([attachment], freed_at)
-        )
-        try:
-            await settled(future)
-        finally:
-            if future.done() and future.exception() is None:
-                self._inventory.release(attachment.block, attachment.offset)
+        self._journal.remove_attachments([attachment], freed_at)
+        self._inventory.release(attachment.block, attachment.offset)
         self._step(DEL_DONE)
         _log.info("address freed", **fields_of(attachment))
 

@@ -1,4 +1,4 @@
-"""Threads for what blocks: kernel and journal steps. Each has a netlink socket of its own.
+"""Who carries out kernel and journal steps: threads, each with a netlink socket, or the loop.
 
 A thread that cannot come back from a pod's namespace is never used again; another takes its place.
 """
@@ -31,8 +31,16 @@ class Workers:
     def __init__(self, threads: int = THREADS) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads: set[threading.Thread] = set()
+        self._socket = NetlinkSocket()
         for number in range(threads):
             self._start(number)
+
+    def here(self, step: Callable[[NetlinkSocket], T]) -> T:
+        """Run ``step`` on the loop's own thread, with a socket of its own: adr/0006.
+
+        Only for steps that wait for nothing but the kernel's own locks.
+        """
+        return step(self._socket)
 
     async def run(self, step: Callable[[NetlinkSocket], T]) -> T:
         """Run ``step`` in a thread and return what it returns.
@@ -63,6 +71,7 @@ class Workers:
 
     def close(self) -> None:
         """Finish what is queued and end the threads."""
+        self._socket.close()
         threads = list(self._threads)
         for _thread in threads:
             self._jobs.put(None)

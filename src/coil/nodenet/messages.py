@@ -1,6 +1,6 @@
 """Builders of the rtnetlink requests coil makes.
 
-Numbers are those of linux/rtnetlink.h, if_link.h, if_addr.h, neighbour.h, fib_rules.h, veth.h.
+Numbers are those of linux/rtnetlink.h, if_link.h, if_addr.h, fib_rules.h, veth.h.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from coil.nodenet.netlink import (
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
-RTM_NEWNEIGH = 28
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO = 1, 3, 4, 5, 18
@@ -49,16 +48,12 @@ UNREACHABLE_METRIC = 65_535
 FRA_SRC, FRA_PRIORITY, FRA_TABLE, FRA_PROTOCOL = 2, 6, 15, 21
 FR_ACT_TO_TBL = 1
 
-NDA_DST, NDA_LLADDR = 1, 2
-NUD_PERMANENT = 0x80
-
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBi")
 _RTMSG = struct.Struct("=BBBBBBBBI")
-_NDMSG = struct.Struct("=BxxxiHBB")
 _PUT = NLM_F_CREATE | NLM_F_REPLACE
 _GONE = frozenset({errno.ENODEV, errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL})
 
@@ -254,16 +249,6 @@ def match_route(address: Address) -> Message:
     return Message(
         "look up route to", RTM_GETROUTE, body, tolerated=unreachable | _GONE, subject=address
     )
-
-
-def put_neighbour(ifindex: int, address: Address, mac: str) -> Message:
-    """Add or replace a permanent neighbour entry."""
-    body = (
-        _NDMSG.pack(family(address.version), ifindex, NUD_PERMANENT, 0, 0)
-        + attribute(NDA_DST, address.packed)
-        + attribute(NDA_LLADDR, mac_bytes(mac))
-    )
-    return Message("add neighbour", RTM_NEWNEIGH, body, _PUT, subject=address)
 
 
 def add_rule(version: int, *, priority: int, table: int, source: Address | None = None) -> Message:

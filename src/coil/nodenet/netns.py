@@ -21,6 +21,7 @@ from coil.nodenet.netlink import NetlinkSocket
 _CLONE_NEWNET = 0x40000000
 _NS_GET_NSTYPE = 0xB703
 _OWN_NETNS = "/proc/thread-self/ns/net"
+_KERNEL_PLACES = ("/run/netns/", "/var/run/netns/", "/proc/")
 # os.setns() exists from Python 3.12 only; Debian 12 has 3.11.
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -84,6 +85,14 @@ class NetnsHandle:
         """A netlink socket that works in this namespace from any thread."""
         with self.entered():
             return NetlinkSocket()
+
+
+def is_local(path: str) -> bool:
+    """Whether opening ``path`` cannot wait for anybody: it lies where the kernel keeps namespaces.
+
+    A runtime may name any path, also one on a file system that some process serves, or nobody.
+    """
+    return path.startswith(_KERNEL_PLACES) and "/../" not in path
 
 
 def is_gone(netns: Netns) -> bool:

@@ -177,8 +177,6 @@ def _pod_messages(ifindex: int, attachment: Attachment) -> Iterator[Message]:
             yield m.put_address(ifindex, local, _LINK_LOCAL_BITS, scope=m.RT_SCOPE_LINK)
         yield m.put_address(ifindex, address, address.max_prefixlen, scope=m.RT_SCOPE_UNIVERSE)
     yield m.raise_link(ifindex)
-    for address in attachment.addresses:
-        yield m.put_neighbour(ifindex, GATEWAYS[address.version], HOST_MAC)
 
 
 def _ensure_secondary_routes(inside: NetlinkSocket, ifindex: int, attachment: Attachment) -> None:

@@ -1,0 +1,51 @@
+"""Figures of traffic between two pods of a host: coil, ptp and bridge in turn."""
+
+from __future__ import annotations
+
+import json
+import statistics
+
+from bench.rig import Rig
+
+from coil.lab.host import end
+from coil.lab.wait import until
+
+_SECONDS = 3
+
+
+def throughput(rig: Rig, rounds: int) -> None:
+    """TCP by iperf3 and round trips by ping."""
+    pods = rig.need_pods(2)
+    found: dict[str, list[tuple[float, float]]] = {"coil": [], "ptp": [], "bridge": []}
+    for _round in range(rounds):
+        for kind, samples in found.items():
+            plugin = rig.coil() if kind == "coil" else rig.peer(kind)
+            rig.launch("seq", plugin, "ADD", pods, prefix="t")
+            try:
+                samples.append(_measure(rig, pods))
+            finally:
+                rig.launch("seq", plugin, "DEL", pods, prefix="t")
+    speed = {kind: statistics.median(s[0] for s in samples) for kind, samples in found.items()}
+    trip = {kind: statistics.median(s[1] for s in samples) for kind, samples in found.items()}
+    rig.add("pod to pod", speed["coil"], "Gbit/s")
+    for peer in ("ptp", "bridge"):
+        rig.add(f"throughput / {peer}", speed["coil"] / speed[peer], "", 0.95, at_least=True)
+        rig.add(f"round trip / {peer}", trip["coil"] / trip[peer], "", 1.05)
+
+
+def _measure(rig: Rig, pods) -> tuple[float, float]:
+    """(Gbit/s, round trip in us) from the second pod to the first."""
+    client, server = pods[1], pods[0]
+    info = server.ip("-4", "addr", "show", "eth0")[0]["addr_info"]
+    target = info[0]["local"]
+    with open(rig.directory / "iperf.log", "wb") as log:
+        process = server.start("iperf3", "-s", "-1", "-B", target, log=log)
+        try:
+            until(lambda: target in server.run("ss", "-ltn").stdout, "iperf3 listens")
+            shown = client.run("iperf3", "-J", "-t", _SECONDS, "-c", target).stdout
+        finally:
+            end(process)
+    bits = json.loads(shown)["end"]["sum_received"]["bits_per_second"]
+    pings = client.run("ping", "-q", "-i", "0.002", "-c", "500", target).stdout
+    average = float(pings.rsplit("=", 1)[1].split("/")[1])
+    return bits / 1e9, average * 1000
