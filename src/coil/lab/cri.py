@@ -80,7 +80,7 @@ class Cri:
         """Run a sandbox. ``ports``: host port to container port."""
         config = message("PodSandboxConfig")(
             metadata={"name": name, "namespace": namespace, "uid": str(uuid.uuid4())},
-            hostname=name,
+            hostname="" if host_network else name,
             port_mappings=[
                 {"host_port": host, "container_port": inside}
                 for host, inside in (ports or {}).items()
