@@ -31,7 +31,9 @@ async def churn(store: Store, node: str, pool: str, rounds: str, most: str) -> N
     name = parse_pool_name(pool)
     chance = random.Random(node)
     held: list[tuple[BlockClaim, int]] = []
-    for _ in range(int(rounds)):
+    done = 0
+    while done < int(rounds):
+        done += 1
         if held and (chance.random() < 0.5 or len(held) >= int(most)):
             claim, since = held.pop(chance.randrange(len(held)))
             until = time.monotonic_ns()
@@ -41,7 +43,11 @@ async def churn(store: Store, node: str, pool: str, rounds: str, most: str) -> N
             continue
         try:
             claims = await store.claim_blocks(mine, name, chance.randint(1, min(3, int(most))))
-        except (OutOfBlocks, PoolNotFound):
+        except OutOfBlocks:
+            continue
+        except PoolNotFound:  # deleted at this moment: that was no round
+            done -= 1
+            await asyncio.sleep(0)
             continue
         held += [(claim, time.monotonic_ns()) for claim in claims]
     for claim, since in held:
@@ -70,13 +76,20 @@ async def create_all(store: Store, seed: str, prefix: str, *subnets: str) -> Non
 
 
 async def delete_and_create(store: Store, pool: str, subnet: str, rounds: str) -> None:
-    """Delete the pool whenever it is unused and make it again; say when it was deleted."""
+    """Delete the pool whenever it is unused and make it again; say when it was deleted.
+
+    Goes on past ``rounds`` until it was refused once: else it may have raced with nobody.
+    """
     again = Pool(parse_pool_name(pool), (parse_subnet(subnet),), 0)
-    for _ in range(int(rounds)):
+    refused = False
+    for number in range(50 * int(rounds)):
+        if number >= int(rounds) and refused:
+            return
         before = time.monotonic_ns()
         try:
             await store.delete_pool(again.name)
         except PoolInUse:
+            refused = True
             say(refused=True)
             continue
         say(since=before, until=time.monotonic_ns())

@@ -61,12 +61,12 @@ async def test_a_pool_is_never_deleted_while_a_block_of_it_is_held(rig: Rig) -> 
     async with client(rig) as store:
         await store.create_pool(pool("10.0.0.0/28"))
         commands = [
-            [rig.url, "churn", "node-a", NAME, "150", "1"],
-            [rig.url, "churn", "node-b", NAME, "150", "1"],
             [rig.url, "delete-and-create", NAME, "10.0.0.0/28", "300"],
+            [rig.url, "churn", "node-a", NAME, "400", "1"],
+            [rig.url, "churn", "node-b", NAME, "400", "1"],
         ]
         with processes(*commands) as started:
-            a, b, deletions = [events(process) for process in started]
+            deletions, a, b = [events(process) for process in started]
         deleted = [event for event in deletions if "until" in event]
         assert deleted
         assert len(deleted) < len(deletions)
