@@ -78,6 +78,10 @@ class NotAvailable(CoilError):
     transient = True
 
 
+class Limited(CoilError):
+    """STATUS: pods cannot be taken, and those that are here may be affected too."""
+
+
 _CODES: dict[str, Code] = {
     "NetnsGone": Code.UNKNOWN_CONTAINER,
     "AttachmentNotFound": Code.UNKNOWN_CONTAINER,
@@ -90,6 +94,7 @@ _CODES: dict[str, Code] = {
     "RequestError": Code.NETCONF,
     "Unhealthy": Code.UNHEALTHY,
     "NotAvailable": Code.NOT_AVAILABLE,
+    "Limited": Code.LIMITED,
     "NodeNetError": Code.KERNEL,
     "JournalError": Code.IO,
     "StoreError": Code.STATE,

@@ -13,6 +13,7 @@ from coil.ctl.address import address_group, explain, node_group
 from coil.ctl.block import block_group
 from coil.ctl.common import common_options, verb
 from coil.ctl.pool import pool_group
+from coil.process import logging
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,6 +24,7 @@ def main() -> None:
 
     The options of this program can stand before or after the verb.
     """
+    logging.configure(level="warning")
 
 
 for group in (pool_group, block_group, address_group, node_group):

@@ -230,6 +230,7 @@ def _endpoints(
         inventory=inventory,
         fetcher=fetcher,
         metrics=metrics,
+        problems=base.problems,
     )
     return api, cni
 

@@ -17,6 +17,7 @@ from coil.daemon.collect import Collector
 from coil.daemon.fetch import DEFAULT_POOL, BlockFetcher
 from coil.daemon.inventory import Inventory
 from coil.daemon.metrics import Metrics
+from coil.daemon.problems import Problems
 from coil.daemon.server import CallerGone, Endpoint, HttpRequest, HttpResponse
 from coil.domain.attachment import Attachment, AttachmentKey
 from coil.domain.errors import CoilError, PoolCordoned
@@ -37,12 +38,14 @@ class CniEndpoint:
         inventory: Inventory,
         fetcher: BlockFetcher,
         metrics: Metrics,
+        problems: Problems,
     ) -> None:
         self._attacher = attacher
         self._collector = collector
         self._inventory = inventory
         self._fetcher = fetcher
         self._metrics = metrics
+        self._problems = problems
 
     def endpoints(self) -> Mapping[tuple[str, str], Endpoint]:
         """For the router. An ADD ends with its caller; all else is finished whoever listens."""
@@ -106,7 +109,13 @@ class CniEndpoint:
             raise errors.Unhealthy(f"attachment {key}: {'; '.join(faults)}")
 
     def _do_status(self, request: Request) -> None:
-        """Fail when an ADD could not get an address. Reads memory only: it is asked all day."""
+        """Fail when an ADD could not get an address, or the host's network cannot be mended.
+
+        Reads memory only: it is asked all day. A store that is away fails nothing that is owned.
+        """
+        wrong = [found["problem"] for found in self._problems.list() if found["kind"] == "kernel"]
+        if wrong:
+            raise errors.Limited(f"the network of this node cannot be mended: {'; '.join(wrong)}")
         wanted = request.netconf.pool
         if wanted is None and self._inventory.pools and DEFAULT_POOL not in self._inventory.pools:
             return  # pools by namespace only: which one a pod will want is not known

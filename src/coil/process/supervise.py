@@ -58,9 +58,14 @@ async def supervise(main: Callable[[Supervisor], Awaitable[None]]) -> None:
             finally:
                 supervisor.end_tasks()
     except ExceptionGroup as exc:
-        if len(exc.exceptions) == 1:
-            raise exc.exceptions[0] from None
-        raise
+        raise _single(exc) from None
+
+
+def _single(exc: Exception) -> Exception:
+    """Take the one failure out of groups (a server has tasks of its own) around it."""
+    while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    return exc
 
 
 async def _guard(name: str, eternal: Callable[[], Awaitable[None]]) -> None:

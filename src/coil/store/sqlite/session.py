@@ -21,6 +21,9 @@ from coil.store.sqlite.records import Records
 T = TypeVar("T")
 Work = Callable[[Records], T]
 
+_UNSEEN = -1
+"""No data_version is that: the next poll finds a change."""
+
 
 class Session:
     """Opens the file when it is needed, and anew when it failed, was deleted or replaced."""
@@ -112,6 +115,7 @@ class Session:
         opened = open_file(target, busy_seconds=self._busy_seconds)
         self._connection, self._file_id = opened.connection, opened.file_id
         self.recovered_from = opened.kept_aside or self.recovered_from
+        self._version = _UNSEEN  # the new file's number may happen to be the old one's
         return self._connection
 
     def _is_moved(self) -> bool:

@@ -1,0 +1,214 @@
+"""coild as a program: settings, sockets, signals, probes, metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from coil.lab.wait import until
+
+COILD = Path(sys.executable).with_name("coild")
+
+
+def coild(*words, **environment):
+    return subprocess.run(
+        [COILD, *words],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={"PATH": os.environ["PATH"], **environment},
+    )
+
+
+def ask(machine, method, target, body=b""):
+    """(status, body) of one HTTP request on coild's socket."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect(str(machine.socket))
+        head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        sock.sendall(head.encode() + body)
+        data = b""
+        while part := sock.recv(65536):
+            data += part
+    head, _, answer = data.partition(b"\r\n\r\n")
+    return int(head.split()[1]), answer
+
+
+def test_settings_come_from_flags_environment_and_file_in_that_order(tmp_path):
+    (tmp_path / "c.toml").write_text('mtu = 1300\nnode-name = "file"\nperiod = 7.5\n')
+    done = coild(
+        *("--config", tmp_path / "c.toml", "--node-name", "flag", "--print-config"),
+        COIL_MTU="1400",
+        COIL_NODE_NAME="environment",
+    )
+    shown = json.loads(done.stdout)
+    assert (shown["node-name"], shown["mtu"], shown["period"]) == ("flag", 1400, 7.5)
+    assert shown["socket"] == "/run/coil/coild.sock"
+    assert shown["export-table"] == 119
+
+
+@pytest.mark.parametrize(
+    ("words", "says", "status"),
+    [
+        (("--store", "redis://x"), "sqlite:///", 78),
+        (("--store", "sqlite://relative"), "sqlite:///", 78),
+        (("--socket", "relative"), "absolute", 78),
+        (("--socket", "/" + "x" * 120), "107", 78),
+        (("--state-dir", "relative"), "absolute", 78),
+        (("--state-dir", "/dev/null/x"), "state directory", 78),
+        (("--mtu", "5"), "mtu", 78),
+        (("--mtu", "many"), "mtu", 2),
+        (("--node-name", "Not A Node"), "node name", 1),
+        (("--pod-table", "119"), "differ", 78),
+        (("--metrics-addr", "nowhere"), "HOST:PORT", 78),
+        (("--gc", "maybe"), "dry-run", 2),
+        (("--config", "/nonexistent"), "/nonexistent", 2),
+        (("--frobnicate",), "frobnicate", 2),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_impossible_settings_are_refused_in_a_sentence(tmp_path, words, says, status):
+    base = {
+        "--store": f"sqlite://{tmp_path}/s.db",
+        "--socket": f"{tmp_path}/s",
+        "--state-dir": f"{tmp_path}/state",
+        "--node-name": "n",
+    }
+    base.pop(words[0], None)
+    done = coild(*(word for pair in base.items() for word in pair), *words)
+    assert done.returncode == status, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_key_of_the_file_is_named(tmp_path):
+    (tmp_path / "c.toml").write_text("nonsense = 1\n")
+    done = coild("--config", tmp_path / "c.toml", "--print-config")
+    assert done.returncode == 2
+    assert "nonsense" in done.stderr
+
+
+def test_the_socket_is_roots_alone_and_a_second_coild_is_refused(machine, tmp_path):
+    assert stat.S_IMODE(machine.socket.stat().st_mode) == 0o600
+    same_state = machine.host.run(
+        *(COILD, "--node-name=node1", f"--store={machine.store}", f"--socket={tmp_path}/other"),
+        f"--state-dir={machine.directory}/state",
+        check=False,
+    )
+    assert same_state.returncode == 78
+    assert "--state-dir" in same_state.stderr
+    same_socket = machine.host.run(
+        *(COILD, "--node-name=node1", f"--store={machine.store}", f"--socket={machine.socket}"),
+        f"--state-dir={tmp_path}/other",
+        check=False,
+    )
+    assert same_socket.returncode == 78
+    assert "--socket" in same_socket.stderr
+    machine.add("a", machine.pods())
+
+
+def test_probes_and_metrics_answer(machine):
+    machine.add("a", machine.pods())
+    machine.cni("ADD", "b", "/nonexistent")
+    assert ask(machine, "GET", "/health")[0] == 200
+    assert ask(machine, "GET", "/ready") == (200, b'{"ready": true}\n')
+    text = ask(machine, "GET", "/metrics")[1].decode()
+    assert 'coil_cni_requests_total{code="0",command="ADD"} 1.0' in text
+    assert 'coil_cni_requests_total{code="3",command="ADD"} 1.0' in text
+    assert 'coil_addresses{pool="default",state="used"} 1.0' in text
+    assert 'coil_blocks{pool="default"} 1.0' in text
+    assert 'coil_problems{kind="store"} 0.0' in text
+    assert ask(machine, "GET", "/nowhere")[0] == 404
+    assert ask(machine, "GET", "/cni")[0] == 405
+    assert machine.host.run("ss", "-Hltn").stdout == ""
+
+
+def test_metrics_over_tcp_only_when_asked_for(machine):
+    machine.stop()
+    machine.start("--metrics-addr=127.0.0.1:9384")
+    text = machine.host.run("curl", "-s", "http://127.0.0.1:9384/metrics").stdout
+    assert "coil_blocks" in text
+    code = machine.host.run(
+        *("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:9384/status")
+    ).stdout
+    assert code == "404"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x00\x01garbage\r\n\r\n",
+        b"POST /cni HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n",
+        b"POST /cni?CNI_COMMAND=ADD HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"GET /status HTTP/9.9\r\n\r\n",
+        b"POST /cni?" + b"x" * (2 << 20),
+        b"GET /address?address=%ff%00 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"",
+    ],
+    ids=lambda data: repr(data)[:24],
+)
+def test_what_is_no_request_harms_nothing(machine, sent):
+    with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
+        sock.settimeout(3)
+        sock.connect(str(machine.socket))
+        sock.sendall(sent)
+        sock.shutdown(socket.SHUT_WR)
+        sock.recv(65536)
+    assert ask(machine, "GET", "/health")[0] == 200
+    assert "bug while" not in machine.log.read_text()
+
+
+def test_sigterm_finishes_what_is_in_flight(machine):
+    pods = machine.pods(10)
+    for n, pod in enumerate(pods):
+        machine.add(f"c{n}", pod)
+    deleting = [machine.spawn("DEL", f"c{n}", pod) for n, pod in enumerate(pods)]
+    until(lambda: any(p.poll() is not None for p in deleting) or machine.links(), "they run")
+    assert machine.stop() == 0
+    machine.start()
+    for process in deleting:
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+    assert machine.used() == {}
+    assert machine.links() == []
+
+
+def test_systemd_is_told_when_it_serves(machine, tmp_path):
+    machine.stop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(10)
+        machine.launch("env", f"NOTIFY_SOCKET={tmp_path}/notify", "WATCHDOG_USEC=400000", COILD)
+        heard = {manager.recv(200) for _message in range(3)}
+        assert {b"READY=1", b"WATCHDOG=1"} <= heard
+        assert machine.stop() == 0
+
+
+def test_a_store_that_cannot_be_read_is_a_problem_and_no_more(machine):
+    machine.stop()
+    machine.start("--period=0.3")
+    with contextlib.closing(sqlite3.connect(machine.directory / "store.db")) as store:
+        store.execute("ALTER TABLE blocks RENAME TO elsewhere")
+        until(
+            lambda: "store" in [p["kind"] for p in machine_status(machine)["problems"]],
+            "the problem is shown",
+            30,
+        )
+        assert machine.cni("STATUS", version="1.1.0").code == 0
+        machine.add("a", machine.pods())
+        assert machine.routes(119) == {"10.66.0.0/27": "lo"}
+        store.execute("ALTER TABLE elsewhere RENAME TO blocks")
+    until(lambda: machine_status(machine)["problems"] == [], "the problem is gone", 30)
+
+
+def machine_status(machine):
+    return json.loads(ask(machine, "GET", "/status")[1])
