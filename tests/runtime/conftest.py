@@ -21,9 +21,9 @@ def node(host, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def _show_log(request, tmp_path):
+def _show_logs(request, tmp_path):
     """pytest shows what is printed only when a test fails."""
     yield
-    log = tmp_path / "coil" / "coild.log"
-    if log.exists():
-        print(log.read_text()[-6000:])
+    for log in (tmp_path / "coil" / "coild.log", tmp_path / "containerd" / "containerd.log"):
+        if log.exists():
+            print(f"--- end of {log.name}", log.read_text()[-6000:], sep="\n")

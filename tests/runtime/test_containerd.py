@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from coil.lab.containerd import IMAGE, containerd
+from coil.lab.containerd import IMAGE, Containerd, containerd
 from coil.lab.cri import conflist
-from coil.lab.node import PLUGIN
+from coil.lab.host import cable
+from coil.lab.host import host as new_host
+from coil.lab.image import PAGE
+from coil.lab.node import PLUGIN, Node
 from coil.lab.wait import until
+from coil.lab.web import fetch, ping, serve
+
+SUBNETS = "10.65.0.0/24,fd00:65::/120"
 
 
 @pytest.fixture
 def runtime(host, node, tmp_path):
     with containerd(host, tmp_path / "containerd", PLUGIN) as running:
-        conf = node.ctl("conflist", "--cni-bin-dir", str(running.bin_dir)).stdout
-        running.configure("10-coil.conflist", conf)
+        configure(node, running)
         yield running
+
+
+def configure(node, runtime):
+    conf = node.ctl("conflist", "--cni-bin-dir", str(runtime.bin_dir)).stdout
+    runtime.configure("10-coil.conflist", conf)
 
 
 def addresses_in_use(node):
@@ -34,12 +45,8 @@ def pod_links(host):
 
 
 def reaches(runtime, container, address):
-    ping, shown = ("ping6", f"[{address}]") if ":" in address else ("ping", address)
-    assert runtime.cri.exec(container, ping, "-c", "1", "-W", "2", address)[0] == 0
-    code, page = runtime.cri.exec(
-        container, "timeout", "3", "wget", "-q", "-O", "-", f"http://{shown}/"
-    )
-    assert (code, page) == (0, "coil says hello\n")
+    assert runtime.cri.exec(container, *ping(address))[0] == 0
+    assert runtime.cri.exec(container, *fetch(address)) == (0, PAGE.decode())
 
 
 def test_the_conflist_is_the_one_this_containerd_understands(node):
@@ -56,7 +63,7 @@ def test_the_conflist_is_the_one_this_containerd_understands(node):
 def test_pods_get_both_addresses_from_one_block_and_reach_each_other(host, node, runtime):
     with ThreadPoolExecutor(4) as threads:
         pods = list(threads.map(runtime.cri.run_pod, ["a", "b", "c", "d"]))
-    containers = [runtime.cri.run_container(p, IMAGE, "httpd", "-f", "-h", "/www") for p in pods]
+    containers = [serve(runtime.cri, pod) for pod in pods]
     offsets = set()
     for pod in pods:
         v4, v6 = pod.addresses
@@ -73,8 +80,9 @@ def test_pods_get_both_addresses_from_one_block_and_reach_each_other(host, node,
         runtime.cri.remove_pod(pod.id)
     assert addresses_in_use(node) == []
     assert pod_links(host) == []
-    routes = host.ip("route", "show", "table", "116")
-    assert [route["type"] for route in routes] == ["unreachable"]
+    for family in ("-4", "-6"):
+        routes = host.ip(family, "route", "show", "table", "116")
+        assert [route["type"] for route in routes] == ["unreachable"]
 
 
 def test_a_host_port_and_a_bandwidth_limit_of_the_chained_plugins_work(host, node, runtime):
@@ -83,15 +91,65 @@ def test_a_host_port_and_a_bandwidth_limit_of_the_chained_plugins_work(host, nod
         ports={18080: 80},
         annotations={"kubernetes.io/ingress-bandwidth": "10M"},
     )
-    runtime.cri.run_container(pod, IMAGE, "httpd", "-f", "-h", "/www")
+    serve(runtime.cri, pod)
     other = runtime.cri.run_container(runtime.cri.run_pod("asks"), IMAGE, "sleep", "1000")
     # From another pod to the node's own port: 169.254.1.1 is the node for every pod.
-    code, page = runtime.cri.exec(
-        other, "timeout", "3", "wget", "-q", "-O", "-", "http://169.254.1.1:18080/"
-    )
-    assert (code, page) == (0, "coil says hello\n")
+    assert runtime.cri.exec(other, *fetch("169.254.1.1", 18080)) == (0, PAGE.decode())
     qdiscs = host.run("tc", "qdisc", "show").stdout
     assert "tbf" in qdiscs
+
+
+def test_another_machine_reaches_pods_at_their_own_addresses(host, runtime):
+    pod = runtime.cri.run_pod("web", ports={18080: 80})
+    serve(runtime.cri, pod)
+    with new_host("coil-far") as far:
+        cable(host, far, "198.51.100.0/30", "2001:db8:1::/126")
+        for subnet, gateway in zip(
+            SUBNETS.split(","), ("198.51.100.1", "2001:db8:1::1"), strict=True
+        ):
+            far.run("ip", "route", "add", subnet, "via", gateway)
+        v4, v6 = pod.addresses
+        for place in (v4, f"[{v6}]", "198.51.100.1:18080"):
+            page = far.run("curl", "-sS", "--max-time", "5", f"http://{place}/").stdout
+            assert page == PAGE.decode()
+
+
+def test_after_a_power_cut_old_sandboxes_go_and_no_address_is_given_again(tmp_path):
+    with contextlib.ExitStack() as machine:
+        node, runtime = powered_on(machine, tmp_path)
+        node.ctl("pool", "create", "default", SUBNETS)
+        node.start()
+        runtime.start()
+        configure(node, runtime)
+        old = [runtime.cri.run_pod(name) for name in ("a", "b", "c")]
+        node.kill()
+        runtime.power_off()
+    for path in (node.directory / "state", node.socket):  # what is on tmpfs
+        path.unlink() if path.is_socket() else shutil.rmtree(path)
+    with contextlib.ExitStack() as machine:
+        node, runtime = powered_on(machine, tmp_path)
+        node.start()
+        runtime.start()
+        assert set(runtime.cri.pod_ids()) == {pod.id for pod in old}
+        new = runtime.cri.run_pod("new")
+        assert new.addresses[0] not in {pod.addresses[0] for pod in old}
+        for pod in old:
+            runtime.cri.remove_pod(pod.id)
+        assert runtime.cri.pod_ids() == [new.id]
+        assert [row["addresses"][0] for row in addresses_in_use(node)] == [new.addresses[0]]
+        runtime.cri.remove_pod(new.id)
+        assert addresses_in_use(node) == []
+
+
+def powered_on(stack, directory):
+    """A machine with coild and containerd, not started, on the disk of the one before."""
+    host = stack.enter_context(new_host("coil-rt"))
+    (directory / "coil").mkdir(exist_ok=True)
+    node = Node(host, directory / "coil")
+    stack.callback(node.stop)
+    runtime = Containerd(host, directory / "containerd", PLUGIN)
+    stack.callback(runtime.stop)
+    return node, runtime
 
 
 def test_no_pod_fails_while_coild_is_killed_and_restarted(node, runtime):
@@ -119,6 +177,7 @@ def test_a_late_second_del_without_namespace_leaves_the_next_pod_alone(host, nod
     first = runtime.cri.run_pod("first")
     netconf = conflist("coil", [])
     runtime.cri.stop_pod(first.id)
+    runtime.cri.stop_pod(first.id)  # as the kubelet does when it collects the sandbox
     second = runtime.cri.run_pod("second")
     late = {
         "CNI_COMMAND": "DEL",

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import json
 import shutil
-import signal
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from coil.lab.cri import Cri
 from coil.lab.errors import LabError
-from coil.lab.host import Host, end, run, unmount_below
+from coil.lab.host import Host, end, run
 from coil.lab.image import oci_archive
+from coil.lab.leftovers import end_group, end_programs, forget_results, unmount_below
 from coil.lab.wait import until
 
 IMAGE = "coil.invalid/busybox:1"
 DEBIAN_PLUGINS = Path("/usr/lib/cni")
+_REMOVALS = 10  # at a time: an end with pods whose DEL hangs takes as long as one of them
 
 # restrict_oom_score_adj: runc fails where the machine withholds CAP_SYS_RESOURCE, as CI does.
+# Root: else runc keeps the state of containers in a place that all containerds share.
 _CONFIG = """
 version = 2
 root = "{dir}/root"
@@ -48,93 +50,130 @@ disabled_plugins = [
     default_runtime_name = "runc"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        Root = "{dir}/runc"
 """
 
 
-@dataclass(frozen=True, slots=True)
 class Containerd:
-    """A running containerd."""
+    """containerd in a host; its files, also its log, stay in ``directory`` when it has ended.
 
-    directory: Path
-    cri: Cri
+    Its pods run in a control group named after the host, so that all of them can be found.
+    """
 
-    @property
-    def bin_dir(self) -> Path:
-        """Where its CNI plugins are."""
-        return self.directory / "bin"
+    def __init__(self, host: Host, directory: Path, *plugins: Path) -> None:
+        self.host = host
+        self.directory = directory
+        self.bin_dir = directory / "bin"
+        """Its CNI plugins: Debian's, and beside them ``plugins``."""
+        self.conf_dir = directory / "net.d"
+        self.log = directory / "containerd.log"
+        self.cri = Cri(directory / "containerd.sock", cgroup_parent=f"/{host.name}")
+        self._plugins = plugins
+        self._process: subprocess.Popen[bytes] | None = None
 
-    @property
-    def conf_dir(self) -> Path:
-        """Where it looks for CNI configurations."""
-        return self.directory / "net.d"
+    def start(self) -> None:
+        """Start it and wait until it answers; also where another one has left its files.
+
+        Raises LabError with its log.
+        """
+        self.conf_dir.mkdir(parents=True, exist_ok=True)
+        link_plugins(self.bin_dir, *self._plugins)
+        config = self.directory / "config.toml"
+        config.write_text(_CONFIG.format(dir=self.directory, image=IMAGE))
+        with self.log.open("ab") as log:
+            self._process = self.host.start("containerd", "--config", config, log=log)
+        until(self._answers, "containerd answers", 30)
+        self._import_image()
 
     def configure(self, name: str, content: str) -> None:
-        """Put a CNI configuration in place in one step, and wait until the runtime has it."""
+        """Put a CNI configuration in place in one step, and wait until it is in force.
+
+        ``name`` must come first in the directory: the runtime takes no other.
+        """
         temporary = self.conf_dir / f".{name}"
         temporary.write_text(content)
         temporary.rename(self.conf_dir / name)
-        until(self.cri.network_ready, "containerd takes the CNI configuration")
+        wanted = json.loads(content)
+        until(lambda: wanted in self.cri.networks(), "containerd takes the configuration", 20)
+
+    def power_off(self) -> None:
+        """What a power cut does: all processes, mounts and /run are gone, the disk stays."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+        self._clear_machine()
+        shutil.rmtree(self.directory / "state", ignore_errors=True)
+
+    def stop(self) -> None:
+        """Remove the sandboxes, end it, and leave nothing on the machine; harmless if repeated."""
+        process, self._process = self._process, None
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.cri.close)
+            stack.callback(self._clear_machine)
+            if process is not None:
+                stack.callback(end, process)
+                stack.callback(self._remove_sandboxes)
+
+    def _answers(self) -> bool:
+        if self._process is not None and self._process.poll() is not None:
+            raise LabError(f"containerd ended at once: {self.log.read_text()[-2000:]}")
+        return self.cri.is_up()
+
+    def _import_image(self) -> None:
+        archive = self.directory / "image.tar"
+        archive.write_bytes(oci_archive(IMAGE))
+        socket = self.directory / "containerd.sock"
+        run(["ctr", "-a", str(socket), "-n", "k8s.io", "images", "import", str(archive)])
+
+    def _remove_sandboxes(self) -> None:
+        """As far as it can be done: what fails is cleared away by force afterwards."""
+        with contextlib.suppress(LabError), ThreadPoolExecutor(_REMOVALS) as threads:
+            list(threads.map(self._try_remove, self.cri.pod_ids()))
+
+    def _try_remove(self, pod_id: str) -> None:
+        with contextlib.suppress(LabError):
+            self.cri.remove_pod(pod_id)
+
+    def _clear_machine(self) -> None:
+        """Nothing is found where the sandboxes could be removed."""
+        end_programs("containerd-shim", self.directory)
+        end_group(self.host.name)
+        self._unlink_shim_sockets()
+        sandboxes = self.directory / "root/io.containerd.grpc.v1.cri/sandboxes"
+        forget_results(path.name for path in sandboxes.glob("*"))
+        unmount_below(self.directory)
+
+    def _unlink_shim_sockets(self) -> None:
+        """Shims listen in a directory that no setting moves; their bundles say where."""
+        for note in self.directory.glob("state/io.containerd.runtime.v2.task/k8s.io/*/address"):
+            Path(note.read_text().removeprefix("unix://")).unlink(missing_ok=True)
+
+
+def link_plugins(bin_dir: Path, *plugins: Path) -> None:
+    """Make a CNI plugin directory of Debian's plugins and these; existing links are kept."""
+    bin_dir.mkdir(parents=True, exist_ok=True)
+    for plugin in _all_plugins(plugins):
+        with contextlib.suppress(FileExistsError):
+            (bin_dir / plugin.name).symlink_to(plugin)
+
+
+def _all_plugins(more: Iterable[Path]) -> Iterator[Path]:
+    yield from more  # first: ours would win against one of the same name
+    yield from DEBIAN_PLUGINS.iterdir()
 
 
 @contextlib.contextmanager
 def containerd(host: Host, directory: Path, *plugins: Path) -> Iterator[Containerd]:
     """Run containerd in ``host``; ``plugins`` are put beside Debian's CNI plugins.
 
-    At the end its sandboxes are removed, and it and all that it started are gone.
+    At the end its sandboxes are removed, and it and all that it started are gone, also when it
+    did not come up, was killed meanwhile, or its plugins fail.
     """
-    for name in ("bin", "net.d"):
-        (directory / name).mkdir(parents=True)
-    for plugin in (*DEBIAN_PLUGINS.iterdir(), *plugins):
-        shutil.copy2(plugin, directory / "bin" / plugin.name)
-    config = directory / "config.toml"
-    config.write_text(_CONFIG.format(dir=directory, image=IMAGE))
-    with (directory / "containerd.log").open("wb") as log:
-        process = host.start("containerd", "--config", config, log=log)
-        try:
-            socket = directory / "containerd.sock"
-            with Cri(socket) as cri:
-                _wait_up(process, cri, directory)
-                _import_image(directory, socket)
-                running = Containerd(directory, cri)
-                try:
-                    yield running
-                finally:
-                    _remove_sandboxes(cri)
-        finally:
-            end(process)
-            _kill_shims(directory)
-            unmount_below(directory)
-
-
-def _wait_up(process: subprocess.Popen[bytes], cri: Cri, directory: Path) -> None:
-    def is_up() -> bool:
-        if process.poll() is not None:
-            log = (directory / "containerd.log").read_text()[-2000:]
-            raise LabError(f"containerd ended at once: {log}")
-        return cri.is_up()
-
-    until(is_up, "containerd answers", 30)
-
-
-def _import_image(directory: Path, socket: Path) -> None:
-    archive = directory / "image.tar"
-    archive.write_bytes(oci_archive(IMAGE))
-    run(["ctr", "-a", str(socket), "-n", "k8s.io", "images", "import", str(archive)])
-
-
-def _remove_sandboxes(cri: Cri) -> None:
-    with contextlib.suppress(LabError):
-        for pod_id in cri.pod_ids():
-            with contextlib.suppress(LabError):
-                cri.remove_pod(pod_id)
-
-
-def _kill_shims(directory: Path) -> None:
-    """Shims outlive containerd; ours have our socket's path on their command line."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            command = (entry / "cmdline").read_bytes()
-            if b"containerd-shim" in command and str(directory).encode() in command:
-                os.kill(int(entry.name), signal.SIGKILL)
+    made = Containerd(host, directory, *plugins)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()

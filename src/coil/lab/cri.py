@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import grpc
 
@@ -16,6 +16,12 @@ from coil.lab.errors import LabError
 
 _SERVICE = "/runtime.v1.RuntimeService/"
 _SECONDS = 60.0
+# A runtime that is starting is asked again and again: gRPC's own pauses start at a second.
+_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
+)
 _NETWORK_NODE = 2  # NamespaceMode NODE: the host's network
 READY = 0  # PodSandboxState SANDBOX_READY
 
@@ -33,13 +39,13 @@ class Pod:
 class Cri:
     """Talks to the runtime behind a Unix socket; may be used from several threads."""
 
-    def __init__(self, socket: Path) -> None:
-        self._channel = grpc.insecure_channel(f"unix://{socket}")
+    def __init__(self, socket: Path, *, cgroup_parent: str = "") -> None:
+        self._channel = grpc.insecure_channel(f"unix://{socket}", options=_OPTIONS)
+        self._cgroup_parent = cgroup_parent
+        """The control group under which sandboxes are made; empty: the runtime's own choice."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
+    def close(self) -> None:
+        """Close the connection; no call may follow."""
         self._channel.close()
 
     def call(self, method: str, **fields: Any) -> Any:
@@ -59,6 +65,12 @@ class Cri:
         """Whether the runtime says that pods can have a network."""
         conditions = self.call("Status").status.conditions
         return any(c.type == "NetworkReady" and c.status for c in conditions)
+
+    def networks(self) -> list[Any]:
+        """The CNI configurations in force, loopback's among them, as they stand in their files."""
+        info = self.call("Status", verbose=True).info
+        found = json.loads(info["cniconfig"])["Networks"] or []
+        return [json.loads(network["Config"]["Source"]) for network in found]
 
     def is_up(self) -> bool:
         """Whether the runtime answers."""
@@ -86,7 +98,10 @@ class Cri:
                 for host, inside in (ports or {}).items()
             ],
             annotations=dict(annotations or {}),
-            linux={"security_context": {"namespace_options": {}}},
+            linux={
+                "cgroup_parent": self._cgroup_parent,
+                "security_context": {"namespace_options": {}},
+            },
         )
         if host_network:
             config.linux.security_context.namespace_options.network = _NETWORK_NODE

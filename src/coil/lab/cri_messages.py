@@ -11,7 +11,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 _PACKAGE = "runtime.v1"
-_LABELS = "map<string,string>"
+_STRINGS = "map<string,string>"
 
 # message: {field: (number, type)}; a type in brackets is repeated.
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
@@ -23,7 +23,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "message": (4, "string"),
     },
     "RuntimeStatus": {"conditions": (1, "[RuntimeCondition]")},
-    "StatusResponse": {"status": (1, "RuntimeStatus")},
+    "StatusResponse": {"status": (1, "RuntimeStatus"), "info": (2, _STRINGS)},
     "PodSandboxMetadata": {
         "name": (1, "string"), "uid": (2, "string"), "namespace": (3, "string"),
         "attempt": (4, "uint32"),
@@ -41,7 +41,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "PodSandboxConfig": {
         "metadata": (1, "PodSandboxMetadata"), "hostname": (2, "string"),
         "log_directory": (3, "string"), "port_mappings": (5, "[PortMapping]"),
-        "labels": (6, _LABELS), "annotations": (7, _LABELS),
+        "labels": (6, _STRINGS), "annotations": (7, _STRINGS),
         "linux": (8, "LinuxPodSandboxConfig"),
     },
     "RunPodSandboxRequest": {"config": (1, "PodSandboxConfig")},
@@ -108,7 +108,7 @@ def _build() -> dict[str, Any]:
 
 def _add_field(described: Any, name: str, number: int, kind: str) -> None:
     field = described.field.add(name=name, number=number, label=_Field.LABEL_OPTIONAL)
-    if kind == _LABELS:
+    if kind == _STRINGS:
         entry = described.nested_type.add(name=name.title().replace("_", "") + "Entry")
         entry.options.map_entry = True
         for key, place in (("key", 1), ("value", 2)):

@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from coil.domain.errors import CoilError
-from coil.lab.containerd import IMAGE, Containerd, containerd
+from coil.lab.containerd import Containerd, containerd
 from coil.lab.cri import Pod
 from coil.lab.host import Host, host
 from coil.lab.node import PLUGIN, Node, node
+from coil.lab.web import fetch, ping, serve
 
 _SUBNETS = "10.64.0.0/24,fd00:64::/120"
 _PODS = 4
@@ -30,7 +31,7 @@ def main() -> int:
     started = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="coil-demo-") as name, host("coil-demo") as made:
-            _show(made, Path(name))
+            _show_or_tell_why(made, Path(name))
     except (CoilError, KeyboardInterrupt) as exc:
         _console.print(f"[bold red]the demo failed:[/] {escape(str(exc) or 'interrupted')}")
         return 1
@@ -40,6 +41,17 @@ def main() -> int:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _show_or_tell_why(made: Host, directory: Path) -> None:
+    try:
+        _show(made, directory)
+    except CoilError:
+        for log in (directory / "coil/coild.log", directory / "containerd/containerd.log"):
+            if log.exists():
+                _console.print(f"[dim]--- end of {log.name}[/]")
+                _console.print(escape(log.read_text()[-3000:]), soft_wrap=True)
+        raise
 
 
 def _show(made: Host, directory: Path) -> None:
@@ -60,9 +72,7 @@ def _show(made: Host, directory: Path) -> None:
 def _talk(coil: Node, runtime: Containerd) -> None:
     with ThreadPoolExecutor(_PODS) as threads:
         pods = list(threads.map(runtime.cri.run_pod, [f"web-{n}" for n in range(_PODS)]))
-    first = runtime.cri.run_container(pods[0], IMAGE, "httpd", "-f", "-h", "/www")
-    for pod in pods[1:]:
-        runtime.cri.run_container(pod, IMAGE, "httpd", "-f", "-h", "/www")
+    first, *_others = [serve(runtime.cri, pod) for pod in pods]
     _say(f"{_PODS} pods run; each has an IPv4 and an IPv6 address of this node's block")
     _table(coil, "address", "list")
     _say("they reach each other, by both families, with ping and HTTP")
@@ -91,7 +101,7 @@ def _survive(coil: Node, runtime: Containerd, first: str) -> None:
         starting = threads.submit(runtime.cri.run_pod, "patient")
         coil.start()
         pod = starting.result()
-    runtime.cri.run_container(pod, IMAGE, "httpd", "-f", "-h", "/www")
+    serve(runtime.cri, pod)
     took = time.monotonic() - begun
     _console.print(f"  the plugin waited for the restart; the pod was up after {took:.1f} s")
     _reach(runtime, first, pod)
@@ -101,9 +111,7 @@ def _survive(coil: Node, runtime: Containerd, first: str) -> None:
 def _reach(runtime: Containerd, container: str, pod: Pod) -> None:
     """Ping and HTTP to every address of ``pod`` from inside a container. Raises CoilError."""
     for address in pod.addresses:
-        ping, shown = ("ping6", f"[{address}]") if ":" in address else ("ping", address)
-        fetch = ("timeout", "3", "wget", "-q", "-O", "-", f"http://{shown}/")
-        for command in ((ping, "-c", "1", "-W", "2", address), fetch):
+        for command in (ping(address), fetch(address)):
             code, output = runtime.cri.exec(container, *command)
             if code != 0:
                 raise CoilError(f"{' '.join(command)} failed: {output}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
+import ipaddress
 import json
-import os
+import secrets
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from coil.lab.errors import LabError
-
-_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +73,34 @@ def run(
 
 @contextlib.contextmanager
 def host(prefix: str = "coil") -> Iterator[Host]:
-    """A fresh host with loopback up; deleted at the end, whatever happened."""
-    made = Host(f"{prefix}-{os.getpid()}-{next(_numbers)}")
+    """A fresh host with loopback up; deleted at the end, whatever happened.
+
+    Its name is ``prefix`` and something random, so that hosts of several processes never collide.
+    """
+    made = Host(f"{prefix}-{secrets.token_hex(4)}")
     run(["ip", "netns", "add", made.name])
     try:
         made.run("ip", "link", "set", "lo", "up")
         yield made
     finally:
         run(["ip", "netns", "delete", made.name], check=False)
+
+
+def cable(one: Host, other: Host, *subnets: str, ifname: str = "up0") -> None:
+    """Connect two hosts by a link called ``ifname`` at both ends.
+
+    Of each subnet the first host gets the address after the network's own, the other the next.
+    The cable goes with either host.
+    """
+    ends = ("name", ifname, "netns", one.name), ("name", ifname, "netns", other.name)
+    run(["ip", "link", "add", *ends[0], "type", "veth", "peer", *ends[1]])
+    for place, host_at in enumerate((one, other), start=1):
+        for subnet in map(ipaddress.ip_network, subnets):
+            # Nobody else is on the wire: duplicate address detection would only take a second.
+            nodad = ["nodad"] if subnet.version == 6 else []
+            address = f"{subnet[place]}/{subnet.prefixlen}"
+            host_at.run("ip", "addr", "add", address, "dev", ifname, *nodad)
+        host_at.run("ip", "link", "set", ifname, "up")
 
 
 def end(process: subprocess.Popen[bytes], seconds: float = 10.0) -> int:
@@ -94,10 +112,3 @@ def end(process: subprocess.Popen[bytes], seconds: float = 10.0) -> int:
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait(seconds)
-
-
-def unmount_below(directory: Path) -> None:
-    """Take away what is still mounted below ``directory``, the innermost first."""
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for mount in sorted((m for m in mounts if m.startswith(f"{directory}/")), reverse=True):
-        run(["umount", "--lazy", mount], check=False)

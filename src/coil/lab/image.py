@@ -10,7 +10,7 @@ from pathlib import Path
 
 BUSYBOX = Path("/bin/busybox")
 _APPLETS = ("sh", "sleep", "ping", "ping6", "ip", "wget", "httpd", "cat", "echo", "timeout", "nc")
-_PAGE = b"coil says hello\n"
+PAGE = b"coil says hello\n"
 
 
 def root_tar() -> bytes:
@@ -25,7 +25,7 @@ def root_tar() -> bytes:
             link.linkname = "busybox"
             tar.addfile(link)
         _add(tar, "etc/passwd", b"root:x:0:0::/:/bin/sh\n", 0o644)
-        _add(tar, "www/index.html", _PAGE, 0o644)
+        _add(tar, "www/index.html", PAGE, 0o644)
     return buffer.getvalue()
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from coil.lab.containerd import DEBIAN_PLUGINS
-from coil.lab.host import Host, unmount_below
+from coil.lab.containerd import link_plugins
+from coil.lab.errors import LabError
+from coil.lab.host import Host, run
 from coil.lab.image import root_tar
+from coil.lab.leftovers import end_group, forget_results, unmount_below
 
 IMAGE = "localhost/coil-busybox:1"
 
+# tmp_dir, lock_type: else the machine's own podman and this one share /run/libpod and the
+# semaphores in /dev/shm.
 _CONFIG = """
 [network]
 network_backend = "cni"
@@ -25,6 +29,9 @@ network_config_dir = "{dir}/net.d"
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+lock_type = "file"
+runtime = "runc"
+tmp_dir = "{runroot}/tmp"
 """
 # runc may not raise limits where the machine withholds CAP_SYS_RESOURCE.
 _LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
@@ -32,46 +39,76 @@ _LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
 
 @dataclass(frozen=True, slots=True)
 class Podman:
-    """podman in a host's namespace."""
+    """podman in a host's namespace; its containers are in a control group named after the host."""
 
     host: Host
     directory: Path
     runroot: str
     """podman takes at most 50 characters here."""
 
-    def __call__(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run ``podman WORDS``."""
+    def __call__(
+        self, *words: str, check: bool = True, seconds: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``podman WORDS``. Raises LabError with its output when it fails or hangs."""
         environment = {**os.environ, "CONTAINERS_CONF": f"{self.directory}/containers.conf"}
         storage = ("--root", f"{self.directory}/root", "--runroot", self.runroot)
+        state = ("--storage-driver", "vfs", "--runtime-flag", f"root={self.runroot}/runc")
         return self.host.run(
-            "podman", *storage, "--storage-driver", "vfs", *words, check=check, env=environment
+            *("podman", *storage, *state, *words), check=check, seconds=seconds, env=environment
         )
 
     def run(self, name: str, network: str, *command: str, options: tuple[str, ...] = ()) -> str:
         """Start a container in a network; returns its id."""
-        words = ("run", "-d", "--name", name, "--network", network, *_LIMITS, *options)
+        group = ("--cgroup-parent", f"/{self.host.name}")
+        words = ("run", "-d", "--name", name, "--network", network, *group, *_LIMITS, *options)
         return self(*words, IMAGE, *command).stdout.strip()
 
     def configure(self, name: str, content: str) -> None:
-        """Put a network configuration in place."""
+        """Put a network configuration in place; podman reads them at every start."""
         (self.directory / "net.d" / name).write_text(content)
+
+    def start(self) -> None:
+        """Make its configuration and its image. Raises LabError."""
+        (self.directory / "net.d").mkdir(parents=True)
+        link_plugins(self.directory / "bin")
+        config = _CONFIG.format(dir=self.directory, runroot=self.runroot)
+        (self.directory / "containers.conf").write_text(config)
+        (self.directory / "image.tar").write_bytes(root_tar())
+        self("import", str(self.directory / "image.tar"), IMAGE)
+
+    def stop(self) -> None:
+        """Remove the containers, by force where podman cannot, and what else is left of them."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(unmount_below, Path(self.runroot))
+            stack.callback(unmount_below, self.directory)
+            with contextlib.suppress(LabError):
+                containers = self._containers()
+                stack.callback(forget_results, containers)
+                for namespace in filter(None, containers.values()):
+                    stack.callback(run, ["ip", "netns", "delete", namespace.name], check=False)
+            stack.callback(end_group, self.host.name)
+            with contextlib.suppress(LabError):
+                self("rm", "-a", "-f", "-t", "0")
+
+    def _containers(self) -> dict[str, Path | None]:
+        """All containers, and the namespace's file of those that run, in the machine's own folder.
+
+        Raises LabError.
+        """
+        ids = self("ps", "-a", "-q", "--no-trunc").stdout.split()
+        found = json.loads(self("inspect", *ids).stdout) if ids else []
+        keys = {entry["Id"]: entry["NetworkSettings"]["SandboxKey"] for entry in found}
+        return {container_id: Path(key) if key else None for container_id, key in keys.items()}
 
 
 @contextlib.contextmanager
 def podman(host: Host, directory: Path, *plugins: Path) -> Iterator[Podman]:
     """Offer podman with ``plugins`` beside Debian's; its containers are removed at the end."""
-    for name in ("bin", "net.d"):
-        (directory / name).mkdir(parents=True)
-    for plugin in (*DEBIAN_PLUGINS.iterdir(), *plugins):
-        shutil.copy2(plugin, directory / "bin" / plugin.name)
-    (directory / "containers.conf").write_text(_CONFIG.format(dir=directory))
-    (directory / "image.tar").write_bytes(root_tar())
+    link_plugins(directory / "bin", *plugins)
     with tempfile.TemporaryDirectory(prefix="coil-") as runroot:
         made = Podman(host, directory, runroot)
-        made("import", str(directory / "image.tar"), IMAGE)
         try:
+            made.start()
             yield made
         finally:
-            made("rm", "-a", "-f", "-t", "0", check=False)
-            unmount_below(directory)
-            unmount_below(Path(runroot))
+            made.stop()
