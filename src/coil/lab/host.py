@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from coil.lab.errors import LabError
+from coil.lab.wait import until
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,13 @@ def cable(one: Host, other: Host, *subnets: str, ifname: str = "up0") -> None:
             address = f"{subnet[place]}/{subnet.prefixlen}"
             host_at.run("ip", "addr", "add", address, "dev", ifname, *nodad)
         host_at.run("ip", "link", "set", ifname, "up")
+    # Where both ends have the same index the kernel takes up to a second to use the carrier, unless
+    # somebody reads the link (coil.nodenet.veth.settle_carriers tells why).
+    until(lambda: _carries(one, ifname) and _carries(other, ifname), "the cable carries")
+
+
+def _carries(host_at: Host, ifname: str) -> bool:
+    return bool(host_at.ip("link", "show", ifname)[0]["operstate"] == "UP")
 
 
 def end(process: subprocess.Popen[bytes], seconds: float = 10.0) -> int:
