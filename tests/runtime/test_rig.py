@@ -125,6 +125,8 @@ def test_containers_of_podman_reach_each_other(host, tmp_path):
     with podman(host, tmp_path / "podman") as runtime:
         runtime.configure("10-peer.conflist", ptp(tmp_path))
         runtime.run("web", "peer", *SERVER)
+        own = Path(runtime.runroot, "tmp")
+        assert {"alive", "locks"} <= {path.name for path in own.iterdir()}
         runtime.run("asks", "peer", "sleep", "1000")
         web = json.loads(runtime("inspect", "web").stdout)[0]
         address = web["NetworkSettings"]["Networks"]["peer"]["IPAddress"]
@@ -137,7 +139,11 @@ def test_containers_of_podman_reach_each_other(host, tmp_path):
         assert veths(host) == []
 
 
-@pytest.mark.parametrize("trouble", [in_peace, without_plugins])
+def confused(runtime):
+    Path(runtime.directory, "root/libpod/bolt_state.db").write_bytes(b"no database")
+
+
+@pytest.mark.parametrize("trouble", [in_peace, without_plugins, confused])
 def test_podman_leaves_nothing(host, tmp_path, trouble):
     with podman(host, tmp_path / "podman") as runtime:
         runtime.configure("10-peer.conflist", ptp(tmp_path))

@@ -15,6 +15,9 @@ from typing import IO, Any
 from coil.lab.errors import LabError
 from coil.lab.wait import until
 
+NAMED = Path("/run/netns")
+"""Where ``ip netns`` and podman keep the files of network namespaces."""
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -28,7 +31,7 @@ class Host:
     @property
     def path(self) -> Path:
         """The namespace's file."""
-        return Path("/run/netns", self.name)
+        return NAMED / self.name
 
     def inside(self, *argv: str | Path) -> list[str]:
         """The command line that runs ``argv`` in this namespace."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import tempfile
@@ -13,9 +12,16 @@ from pathlib import Path
 
 from coil.lab.containerd import link_plugins
 from coil.lab.errors import LabError
-from coil.lab.host import Host, run
+from coil.lab.host import Host
 from coil.lab.image import root_tar
-from coil.lab.leftovers import end_group, forget_results, unmount_below
+from coil.lab.leftovers import (
+    delete_namespaces,
+    end_group,
+    forget_results,
+    groups_below,
+    namespaces_of,
+    unmount_below,
+)
 
 IMAGE = "localhost/coil-busybox:1"
 
@@ -67,10 +73,10 @@ class Podman:
         """Put a network configuration in place; podman reads them at every start."""
         (self.directory / "net.d" / name).write_text(content)
 
-    def start(self) -> None:
-        """Make its configuration and its image. Raises LabError."""
+    def start(self, *plugins: Path) -> None:
+        """Make its configuration and its image, ``plugins`` beside Debian's. Raises LabError."""
         (self.directory / "net.d").mkdir(parents=True)
-        link_plugins(self.directory / "bin")
+        link_plugins(self.directory / "bin", *plugins)
         config = _CONFIG.format(dir=self.directory, runroot=self.runroot)
         (self.directory / "containers.conf").write_text(config)
         (self.directory / "image.tar").write_bytes(root_tar())
@@ -79,36 +85,24 @@ class Podman:
     def stop(self) -> None:
         """Remove the containers, by force where podman cannot, and what else is left of them."""
         with contextlib.ExitStack() as stack:
-            stack.callback(unmount_below, Path(self.runroot))
             stack.callback(unmount_below, self.directory)
-            with contextlib.suppress(LabError):
-                containers = self._containers()
-                stack.callback(forget_results, containers)
-                for namespace in filter(None, containers.values()):
-                    stack.callback(run, ["ip", "netns", "delete", namespace.name], check=False)
-            stack.callback(end_group, self.host.name)
+            # Asked of the kernel, and first: podman may be what is broken.
+            group = self.host.name
+            names = [name.removeprefix("libpod-") for name in groups_below(group)]
+            stack.callback(forget_results, names)
+            stack.callback(delete_namespaces, namespaces_of(group) - {self.host.path})
+            stack.callback(end_group, group)
             with contextlib.suppress(LabError):
                 self("rm", "-a", "-f", "-t", "0")
-
-    def _containers(self) -> dict[str, Path | None]:
-        """All containers, and the namespace's file of those that run, in the machine's own folder.
-
-        Raises LabError.
-        """
-        ids = self("ps", "-a", "-q", "--no-trunc").stdout.split()
-        found = json.loads(self("inspect", *ids).stdout) if ids else []
-        keys = {entry["Id"]: entry["NetworkSettings"]["SandboxKey"] for entry in found}
-        return {container_id: Path(key) if key else None for container_id, key in keys.items()}
 
 
 @contextlib.contextmanager
 def podman(host: Host, directory: Path, *plugins: Path) -> Iterator[Podman]:
     """Offer podman with ``plugins`` beside Debian's; its containers are removed at the end."""
-    link_plugins(directory / "bin", *plugins)
-    with tempfile.TemporaryDirectory(prefix="coil-") as runroot:
+    with tempfile.TemporaryDirectory(prefix="coil-", dir="/run") as runroot:
         made = Podman(host, directory, runroot)
         try:
-            made.start()
+            made.start(*plugins)
             yield made
         finally:
             made.stop()
