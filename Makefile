@@ -18,8 +18,9 @@ CHECKED     := $(wildcard src tests bench)
 APT_BUILD := python3 python3-venv
 APT_RUN   := iproute2 iputils-ping busybox-static containerd|containerd.io runc|containerd.io \
              containernetworking-plugins procps util-linux
-APT_TEST  := $(APT_RUN) podman nftables iptables gcc libc6-dev curl bird2 strace
-APT_BENCH := $(APT_RUN) gcc libc6-dev iperf3
+APT_TEST  := $(APT_RUN) podman nftables iptables gcc libc6-dev curl bird2 strace \
+             etcd-server etcd-client openssl
+APT_BENCH := $(APT_RUN) gcc libc6-dev iperf3 etcd-server etcd-client
 
 .PHONY: help venv build native demo demo-node test check bench clean install uninstall \
         apt-BUILD apt-RUN apt-TEST apt-BENCH

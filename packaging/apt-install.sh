@@ -29,6 +29,14 @@ echo "installing Debian packages:$missing"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+# Programs are wanted, not the services that some packages (etcd, routing daemons) start at once
+# with a configuration of their own (Debian's policy for invoke-rc.d). A machine's own policy stays.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$log" "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+fi
 # A source that does not answer need not be the one we want. --no-remove: nothing that the machine
 # has may go for our sake. The lock: a fresh machine may be upgrading itself.
 apt-get update -q -o DPkg::Lock::Timeout=300 >"$log" 2>&1 || true

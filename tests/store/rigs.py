@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -10,7 +11,10 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from pathlib import Path
 from typing import Protocol
 
+import pytest
+
 import coil.store
+from coil.lab.etcd import EtcdMember
 from coil.store.contract import Store
 from coil.store.open import open_store
 
@@ -50,7 +54,8 @@ class SqliteRig:
 
 
 @contextmanager
-def sqlite_rig(folder: Path) -> Iterator[Rig]:
+def sqlite_rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    folder = request.getfixturevalue("tmp_path")
     rig = SqliteRig(folder)
     try:
         yield rig
@@ -58,7 +63,34 @@ def sqlite_rig(folder: Path) -> Iterator[Rig]:
         rig.resume()
 
 
-RIGS: dict[str, Callable[[Path], AbstractContextManager[Rig]]] = {"sqlite": sqlite_rig}
+class EtcdRig:
+    """A prefix in a real etcd; an outage suspends its process."""
+
+    def __init__(self, member: EtcdMember) -> None:
+        self.member = member
+        self.prefix = f"/test-{secrets.token_hex(6)}/"
+        self.url = f"etcd://{member.endpoint}{self.prefix}?timeout=1"
+
+    def suspend(self) -> None:
+        self.member.suspend()
+
+    def resume(self) -> None:
+        self.member.resume()
+
+
+@contextmanager
+def etcd_rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    rig = EtcdRig(request.getfixturevalue("etcd"))
+    try:
+        yield rig
+    finally:
+        rig.resume()
+
+
+RIGS: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Rig]]] = {
+    "sqlite": sqlite_rig,
+    "etcd": etcd_rig,
+}
 
 
 @asynccontextmanager

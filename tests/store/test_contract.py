@@ -204,7 +204,7 @@ async def test_a_pool_in_use_stays_and_the_refusal_says_by_whom(rig: Rig) -> Non
 async def test_a_deleted_pool_leaves_name_and_addresses_to_the_next(rig: Rig) -> None:
     async with client(rig) as store:
         await store.create_pool(pool())
-        (old,) = await store.claim_blocks(A, NAME, 1)
+        (old,) = await store.reclaim_blocks(A, NAME, [0])
         await store.release_block(old)
         await store.delete_pool(NAME)
         await store.create_pool(pool("other"))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coil.domain.errors import ConfigError
-from coil.store.open import _split, open_store
+from coil.store.etcd import parse_address
+from coil.store.open import _split, open_store, shown_url
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "SQLite"])
@@ -33,7 +34,29 @@ async def test_a_url_opens_the_file_it_names(
     [
         ("", "not a URL"),
         ("/var/lib/coil/store.db", "not a URL"),
-        ("etcd://localhost:2379", "unknown kind of store 'etcd'"),
+        ("etcd:", "not an endpoint"),
+        ("etcd://", "not an endpoint"),
+        ("etcd:///prefix", "not an endpoint"),
+        ("etcd://a:2379,", "not an endpoint"),
+        ("etcd://a b:1", "not an endpoint"),
+        ("etcd://::1:2379", "not an endpoint"),
+        ("etcd://a:0", "port"),
+        ("etcd://a:65536", "port"),
+        ("etcd://a:http", "port"),
+        ("etcd://@coil-etcd", "not supported yet"),
+        ("etcd://user@a", "needs a password"),
+        ("etcd://:secret@a", "needs a password"),
+        ("etcd://a/b//c", "prefix"),
+        ("etcd://a/b%20c", "prefix"),
+        ("etcd://a/b?x=1", "unknown parameter 'x'"),
+        ("etcd://a/?timeout=soon", "timeout=soon"),
+        ("etcd://a/?timeout=0", "timeout=0"),
+        ("etcd://a/?timeout=nan", "timeout=nan"),
+        ("etcd://a/?timeout=1&timeout=2", "twice"),
+        ("etcd://a/#b", "'#'"),
+        ("etcd://a/?ca=/absent.pem", "cannot read ca=/absent.pem"),
+        ("etcd://a/?ca=/etc/hostname", "not a PEM file"),
+        ("etcd://a/?ca=%00", "cannot read ca="),
         ("kubernetes://", "unknown kind of store 'kubernetes'"),
         ("sqlite3:///x", "unknown kind of store 'sqlite3'"),
         ("sqlite:", "absolute path"),
@@ -54,23 +77,51 @@ async def test_another_url_is_refused_with_what_is_possible(url: str, says: str)
     with pytest.raises(ConfigError) as caught:
         await open_store(url)
     assert says in caught.value.message
-    assert "sqlite:///ABSOLUTE/PATH" in caught.value.message
+    form = "etcd://HOST:PORT" if url.startswith("etcd") else "sqlite:///ABSOLUTE/PATH"
+    assert form in caught.value.message or "PEM" in says or "cannot read" in says
 
 
-async def test_a_password_in_a_url_is_not_shown() -> None:
+@pytest.mark.parametrize(
+    ("url", "endpoints", "prefix"),
+    [
+        ("etcd://localhost", ("localhost:2379",), "/coil/"),
+        ("etcd://a:1,b.example.org:2/", ("a:1", "b.example.org:2"), "/coil/"),
+        ("etcd://[fd00::1]:2379,[::1]/x", ("[fd00::1]:2379", "[::1]:2379"), "/x/"),
+        ("etcd://u:p%40ss@a,b/one/two/", ("a:2379", "b:2379"), "/one/two/"),
+    ],
+)
+def test_a_url_names_endpoints_and_prefix(
+    url: str, endpoints: tuple[str, ...], prefix: str
+) -> None:
+    address = parse_address(_split(url))
+    assert (address.endpoints, address.prefix) == (endpoints, prefix)
+    assert "p@ss" not in f"{address} {address!r}"
+    assert address.password in {"", "p@ss"}
+
+
+@pytest.mark.parametrize("url", ["mysql://root:secret@a", "etcd://root:secret@a/?x=1"])
+async def test_a_password_in_a_url_is_not_shown(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        await open_store("etcd://root:secret@localhost:2379")
+        await open_store(url)
     assert "secret" not in caught.value.message
 
 
-@given(text=st.text(max_size=50))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_text_is_split_or_refused(text: str) -> None:
+def test_a_url_is_shown_without_its_password() -> None:
+    assert shown_url("etcd://u:secret@a:1,b/p?ca=/c") == "etcd://u:***@a:1,b/p?ca=/c"
+    for url in ("sqlite:///a@b", "etcd://a/b", "nonsense"):
+        assert shown_url(url) == url
+
+
+@given(text=st.one_of(st.text(max_size=50), st.text(max_size=50).map("etcd://{}".format)))
+@settings(deadline=None)
+def test_any_text_is_an_address_or_refused(text: str) -> None:
     try:
-        parts = _split(text)
+        address = parse_address(_split(text))
     except ConfigError:
         return
-    assert parts.geturl() or not text
+    assert address.endpoints
+    assert address.prefix.startswith("/")
+    assert address.prefix.endswith("/")
 
 
 async def test_what_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:

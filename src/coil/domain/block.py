@@ -7,6 +7,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from coil.domain.names import NodeName, PoolName
 
+MAX_INDEX = 2**63 - 1
+"""The largest block index a store can hold. An IPv6 pool may have more blocks; none gets there."""
+
 
 @dataclass(frozen=True, slots=True)
 class BlockId:

@@ -1,10 +1,11 @@
-"""How a pool is written down, the same in every store and in the journal. Pure."""
+"""How pools and claims are written down, the same in every store and in the journal. Pure."""
 
 from __future__ import annotations
 
 import json
 
-from coil.domain.names import parse_pool_name
+from coil.domain.block import MAX_INDEX, BlockClaim, BlockId
+from coil.domain.names import parse_node_name, parse_pool_name
 from coil.domain.pool import Pool, parse_subnet
 
 
@@ -22,11 +23,7 @@ def pool_to_json(pool: Pool) -> str:
 
 def pool_from_json(name: str, text: str) -> Pool:
     """Inverse of pool_to_json. Raises ValueError or CoilError for what that never wrote."""
-    try:
-        fields = json.loads(text)
-    except RecursionError as exc:
-        raise ValueError("it is nested too deeply") from exc
-    match fields:
+    match read_json(text):
         case {
             "subnets": [*subnets],
             "block_size": int(block_size),
@@ -36,3 +33,25 @@ def pool_from_json(name: str, text: str) -> Pool:
             parsed = tuple(parse_subnet(subnet) for subnet in subnets)
             return Pool(parse_pool_name(name), parsed, block_size, cool_down, cordoned)
     raise ValueError("a field is missing or of a wrong type")
+
+
+def claim_to_json(claim: BlockClaim) -> str:
+    """Everything but the block, which is the record's key. Always the same text for a claim."""
+    return json.dumps({"node": claim.node, "revision": claim.revision})
+
+
+def claim_from_json(block: BlockId, text: str) -> BlockClaim:
+    """Inverse of claim_to_json. Raises ValueError or CoilError for what that never wrote."""
+    match read_json(text):
+        case {"node": str(node), "revision": int(revision)} if 0 <= revision <= MAX_INDEX:
+            return BlockClaim(block, parse_node_name(node), revision)
+    raise ValueError("a field is missing or of a wrong type")
+
+
+def read_json(text: str) -> object:
+    """What the text says. Raises ValueError, also where it would exhaust the stack."""
+    try:
+        found: object = json.loads(text)
+    except RecursionError as exc:
+        raise ValueError("it is nested too deeply") from exc
+    return found

@@ -13,6 +13,7 @@ from coil.domain.errors import InvalidName
 
 PoolName = NewType("PoolName", str)
 NodeName = NewType("NodeName", str)
+RackName = NewType("RackName", str)
 ContainerId = NewType("ContainerId", str)
 IfName = NewType("IfName", str)
 
@@ -25,6 +26,7 @@ MAX_IFNAME = 15
 _POOL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _NODE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _MAX_NODE = 253
+_RACK = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 # CNI specification, section 2, CNI_CONTAINERID.
 _CONTAINER_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 # dev_valid_name() of the kernel refuses '/', ':' and white space; '%' would make the kernel number
@@ -57,6 +59,19 @@ def parse_node_name(text: str) -> NodeName:
             "each part between dots beginning and ending with a letter or digit"
         )
     return NodeName(text)
+
+
+def parse_rack_name(text: str) -> RackName:
+    """Return ``text`` as a rack's name: what Kubernetes takes as a label's value.
+
+    Raises InvalidName.
+    """
+    if not _RACK.fullmatch(text):
+        raise InvalidName(
+            f"rack name {_shown(text)} must be 1 to 63 letters, digits, '-', '_' or '.', beginning "
+            "and ending with a letter or digit"
+        )
+    return RackName(text)
 
 
 def parse_container_id(text: str) -> ContainerId:

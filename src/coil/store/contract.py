@@ -25,7 +25,7 @@ from enum import Enum
 from typing import Protocol
 
 from coil.domain.block import BlockClaim
-from coil.domain.names import NodeName, PoolName
+from coil.domain.names import NodeName, PoolName, RackName
 from coil.domain.pool import Pool, Subnet
 
 
@@ -68,9 +68,13 @@ class PoolStore(Protocol):
 class BlockStore(Protocol):
     """Claims on blocks."""
 
-    async def claim_blocks(self, node: NodeName, pool: PoolName, count: int) -> list[BlockClaim]:
+    async def claim_blocks(
+        self, node: NodeName, pool: PoolName, count: int, rack: RackName | None = None
+    ) -> list[BlockClaim]:
         """Claim up to ``count`` (>= 1) free blocks for ``node``; at least one.
 
+        From the ranges of ``rack`` if it can be: they grow as needed, and where they cannot any
+        free block will do. A store for one machine may give no ranges to racks.
         Raises OutOfBlocks when none is free, PoolCordoned, PoolNotFound.
         """
 
@@ -94,6 +98,9 @@ class BlockStore(Protocol):
 
     async def list_pool_blocks(self, pool: PoolName) -> list[BlockClaim]:
         """All claims of a pool, by index. For operators only. Raises PoolNotFound."""
+
+    async def list_ranges(self, pool: PoolName) -> dict[int, RackName]:
+        """Whose each range of a pool is, by the range's first block. Raises PoolNotFound."""
 
 
 class Store(PoolStore, BlockStore, Protocol):

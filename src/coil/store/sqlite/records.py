@@ -9,15 +9,14 @@ from itertools import count as count_from
 from itertools import islice
 from pathlib import Path
 
-from coil.domain.block import BlockClaim, BlockId
+from coil.domain.block import MAX_INDEX, BlockClaim, BlockId
 from coil.domain.codec import pool_from_json, pool_to_json
-from coil.domain.errors import CoilError, PoolInUse, PoolNotFound
+from coil.domain.errors import CoilError, PoolInUse
 from coil.domain.names import NodeName, PoolName, parse_node_name, parse_pool_name
 from coil.domain.pool import Pool, check_overlap
 from coil.store.errors import StoreCorrupt
-from coil.store.sqlite.schema import MAX_INDEX
+from coil.store.messages import pool_in_use, pool_not_found
 
-_NODES_SHOWN = 3
 _BlockRow = tuple[str, int, str, int]
 
 
@@ -40,9 +39,7 @@ class Records:
     def require_pool(self, name: PoolName) -> None:
         """Raise PoolNotFound unless there is such a pool, readable or not."""
         if not self.has_pool(name):
-            raise PoolNotFound(
-                f"pool {name} does not exist; coilctl pool list shows those that do", pool=name
-            )
+            raise pool_not_found(name)
 
     def get_pool(self, name: PoolName) -> Pool:
         """One pool. Raises PoolNotFound."""
@@ -75,7 +72,7 @@ class Records:
             "SELECT node, count(*) FROM blocks WHERE pool = ? GROUP BY node ORDER BY node", (name,)
         ).fetchall()
         if owners:
-            raise PoolInUse(_in_use(name, owners), pool=name)
+            raise PoolInUse(pool_in_use(name, owners), pool=name)
         self.connection.execute("DELETE FROM pools WHERE name = ?", (name,))
 
     def _check_apart(self, pool: Pool) -> None:
@@ -182,13 +179,3 @@ def _gaps(begin: int, taken: Iterable[int], end: int) -> Iterable[int]:
         yield from range(begin, min(index, end))
         begin = index + 1
     yield from range(begin, end)
-
-
-def _in_use(name: PoolName, owners: Sequence[tuple[str, int]]) -> str:
-    total = sum(count for _node, count in owners)
-    nodes = ", ".join(f"{node} ({count})" for node, count in owners[:_NODES_SHOWN])
-    more = f" and {len(owners) - _NODES_SHOWN} more nodes" if len(owners) > _NODES_SHOWN else ""
-    return (
-        f"pool {name} is in use: {total} of its blocks are owned, by {nodes}{more}; cordon it with "
-        f"coilctl pool cordon {name}, and delete it when its pods are gone"
-    )

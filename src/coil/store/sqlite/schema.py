@@ -13,9 +13,6 @@ APPLICATION_ID = 0x636F6973
 """'cois' in the file's header (https://www.sqlite.org/fileformat2.html, 1.3.18)."""
 FORMAT = 1
 """``user_version``: another number is another set of tables, and another coil."""
-MAX_INDEX = 2**63 - 1
-"""The largest block index a row can hold. An IPv6 pool may have more blocks; the lowest are given
-first, so that no machine ever gets there."""
 
 _TABLES = (
     # One row. The revision counts claims and is never given twice.

@@ -16,14 +16,14 @@ from typing import TypeVar
 
 import structlog
 
-from coil.domain.block import BlockClaim
-from coil.domain.errors import OutOfBlocks, PoolCordoned, PoolExists
-from coil.domain.names import NodeName, PoolName
+from coil.domain.block import MAX_INDEX, BlockClaim
+from coil.domain.errors import PoolExists
+from coil.domain.names import NodeName, PoolName, RackName
 from coil.domain.pool import Pool, Subnet
 from coil.store.contract import Release
 from coil.store.errors import StoreError, StoreUnavailable
+from coil.store.messages import out_of_blocks, pool_cordoned
 from coil.store.sqlite.records import Records
-from coil.store.sqlite.schema import MAX_INDEX
 from coil.store.sqlite.session import Session, Work
 from coil.store.sqlite.worker import Changes, Worker
 
@@ -136,22 +136,21 @@ class SqliteStore:
         """See the contract."""
         return self._watch(Records.list_pools)
 
-    async def claim_blocks(self, node: NodeName, pool: PoolName, count: int) -> list[BlockClaim]:
-        """See the contract. The lowest free indexes are given."""
+    async def claim_blocks(
+        self, node: NodeName, pool: PoolName, count: int, rack: RackName | None = None
+    ) -> list[BlockClaim]:
+        """See the contract. The lowest free indexes are given: one machine is in one rack."""
+        del rack
         if count < 1:
             raise ValueError("count must be at least 1")
 
         def work(records: Records) -> list[BlockClaim]:
             found = records.get_pool(pool)
             if found.cordoned:
-                raise PoolCordoned(f"pool {pool} is cordoned and gives no blocks", pool=pool)
+                raise pool_cordoned(pool)
             indexes = records.lowest_free(found, count)
             if not indexes:
-                raise OutOfBlocks(
-                    f"pool {pool} is full: all its {found.block_count} blocks are owned; add a "
-                    f"subnet with coilctl pool add-subnet {pool} SUBNET",
-                    pool=pool,
-                )
+                raise out_of_blocks(found)
             records.set_free_from(pool, indexes[-1] + 1)
             return records.insert_claims(node, pool, indexes)
 
@@ -197,6 +196,11 @@ class SqliteStore:
             return records.pool_claims(pool)
 
         return await self._read(work)
+
+    async def list_ranges(self, pool: PoolName) -> dict[int, RackName]:
+        """See the contract: none, ever."""
+        await self._read(lambda records: records.require_pool(pool))
+        return {}
 
     async def _watch(self, work: Work[T]) -> AsyncIterator[T]:
         """Yield what ``work`` reads now and whenever that, or the store itself, is another."""

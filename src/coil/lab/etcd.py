@@ -1,0 +1,156 @@
+"""etcd for labs and tests: one member or several, each a process to be killed or suspended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from coil.lab.errors import LabError
+from coil.lab.host import Host, end, run
+from coil.lab.wait import until
+
+_READY_SECONDS = 30.0
+
+
+@dataclass
+class EtcdMember:
+    """One member. It listens on ``address``, in ``host`` (or where this process is)."""
+
+    name: str
+    address: str
+    directory: Path
+    host: Host | None = None
+    client_port: int = 2379
+    peer_port: int = 2380
+    client_options: tuple[str, ...] = ()
+    """What etcdctl is given to be let in. Where it is, clients are served by TLS."""
+    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def client_url(self) -> str:
+        """Where clients find it."""
+        scheme = "https" if self.client_options else "http"
+        return f"{scheme}://{self._location(self.client_port)}"
+
+    @property
+    def peer_url(self) -> str:
+        """Where the other members find it."""
+        return f"http://{self._location(self.peer_port)}"
+
+    @property
+    def endpoint(self) -> str:
+        """As it stands in the URL of a store."""
+        return self._location(self.client_port)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while there is one."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def _location(self, port: int) -> str:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{port}"
+
+    def start(self, members: Sequence[EtcdMember], *options: str) -> None:
+        """Start it as one of ``members``; don't wait. What it knew when it ended it knows again."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        argv = [
+            "etcd", f"--name={self.name}", f"--data-dir={self.directory}/data",
+            f"--listen-client-urls={self.client_url}",
+            f"--advertise-client-urls={self.client_url}",
+            f"--listen-peer-urls={self.peer_url}",
+            f"--initial-advertise-peer-urls={self.peer_url}",
+            "--initial-cluster=" + ",".join(f"{m.name}={m.peer_url}" for m in members),
+            "--auto-compaction-retention=1h", "--logger=zap", "--log-level=warn", *options,
+        ]  # fmt: skip
+        with (self.directory / "etcd.log").open("ab") as log:
+            if self.host:
+                self._process = self.host.start(*argv, log=log)
+            else:
+                self._process = subprocess.Popen(
+                    argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+
+    def wait_ready(self) -> None:
+        """Until it serves, together with a majority. Raises LabError with its log."""
+        until(self._serves, f"etcd {self.name} serves", _READY_SECONDS)
+
+    def _serves(self) -> bool:
+        if self.pid is None:
+            text = (self.directory / "etcd.log").read_text()
+            raise LabError(f"etcd {self.name} ended at once: {text[-2000:]}")
+        return self.ctl("endpoint", "health", check=False).returncode == 0
+
+    def ctl(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run etcdctl on it."""
+        argv = ["etcdctl", f"--endpoints={self.client_url}", *self.client_options, *words]
+        environment = {**os.environ, "ETCDCTL_API": "3"}
+        if self.host:
+            return self.host.run(*argv, check=check, env=environment)
+        return run(argv, check=check, env=environment)
+
+    def suspend(self) -> None:
+        """It keeps silent from now on, as a host does that hangs."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """It goes on. Idempotent."""
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> None:
+        """End it, also when it is suspended. Idempotent."""
+        if self._process is not None:
+            self.resume()
+            end(self._process)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.pid is not None:
+            os.kill(self.pid, number)
+
+
+@contextlib.contextmanager
+def local_etcd(
+    directory: Path, count: int = 1, *options: str, client_options: tuple[str, ...] = ()
+) -> Iterator[list[EtcdMember]]:
+    """A cluster on this machine's loopback; its processes and data are gone at the end."""
+    members = [
+        EtcdMember(
+            f"m{number}",
+            "127.0.0.1",
+            directory / f"m{number}",
+            client_port=free_port(),
+            peer_port=free_port(),
+            client_options=client_options,
+        )
+        for number in range(count)
+    ]
+    try:
+        for member in members:
+            member.start(members, *options)
+        for member in members:
+            member.wait_ready()
+        yield members
+    finally:
+        for member in members:
+            member.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody had a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

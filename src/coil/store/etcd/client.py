@@ -1,0 +1,274 @@
+"""A connection to an etcd cluster: one call, tried at one endpoint after the other.
+
+A call goes to the endpoint that answered last. One that surely was not executed goes on to the
+next; one that may have been goes on only when doing it twice does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc
+import structlog
+from aetcd import rpc
+
+from coil.process.retry import Backoff
+from coil.store.errors import StoreError, StoreUnavailable
+from coil.store.etcd.address import EtcdAddress
+from coil.store.etcd.errors import Outcome, outcome, translated
+from coil.store.etcd.wire import Compare, Operation, Results, txn_request, watch_requests
+
+_log = structlog.get_logger()
+
+_PAUSE_SECONDS = 0.1
+"""Between rounds over all endpoints while the cluster elects."""
+_OPTIONS = (
+    # A member that is gone without a word is found by pings; etcd takes one per 5 s at most.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Who restarts is found soon: gRPC's own pauses grow to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_receive_message_length", -1),
+    # Nobody's proxy stands between a node and its etcd.
+    ("grpc.enable_http_proxy", 0),
+)
+_HAS_LEADER = ("hasleader", "true")
+"""A watch at a member that was cut off from the others ends instead of keeping silent."""
+
+
+class EtcdClient:
+    """See module. Belongs to the event loop in which it is first used."""
+
+    def __init__(self, address: EtcdAddress) -> None:
+        self.address = address
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._current = 0
+        self._token: str | None = None
+        self._closing = asyncio.Event()
+
+    @property
+    def closing(self) -> asyncio.Event:
+        """Set when the client is closed."""
+        return self._closing
+
+    async def close(self) -> None:
+        """Close all connections; idempotent. Calls in flight fail, watches return."""
+        self._closing.set()
+        for channel in list(self._channels.values()):
+            await channel.close()
+
+    async def attempts(self) -> AsyncIterator[None]:
+        """Turns of a compare-and-swap: at least two, and as many as the timeout allows."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.address.timeout
+        pauses = Backoff(initial=0.005, maximum=_PAUSE_SECONDS)
+        yield
+        while True:
+            yield
+            if loop.time() >= deadline:
+                return
+            await asyncio.sleep(pauses.next())
+
+    async def read(self, *operations: Operation) -> Results:
+        """Several reads of one moment. Raises StoreUnavailable, StoreError."""
+        return await self._txn([], operations, [], repeatable=True)
+
+    async def write(
+        self,
+        compare: Sequence[Compare],
+        success: Sequence[Operation],
+        failure: Sequence[Operation] = (),
+        *,
+        repeatable: bool = False,
+    ) -> Results:
+        """One transaction. ``repeatable``: done a second time it does no harm.
+
+        Raises StoreUnavailable, after which its outcome is unknown; StoreError.
+        """
+        return await self._txn(compare, success, failure, repeatable=repeatable)
+
+    async def _txn(
+        self,
+        compare: Sequence[Compare],
+        success: Sequence[Operation],
+        failure: Sequence[Operation],
+        *,
+        repeatable: bool,
+    ) -> Results:
+        request = txn_request(compare, success, failure)
+
+        async def call(channel: grpc.aio.Channel, seconds: float) -> Any:
+            stub = rpc.KVStub(channel)
+            return await stub.Txn(request, timeout=seconds, metadata=self._metadata())
+
+        answer = await self._call(call, repeatable=repeatable)
+        return Results(answer.header.revision, answer)
+
+    async def grant(self, seconds: int) -> int:
+        """A new lease of so many seconds; its id."""
+
+        async def call(channel: grpc.aio.Channel, timeout: float) -> Any:  # noqa: ASYNC109
+            stub = rpc.LeaseStub(channel)
+            request = rpc.LeaseGrantRequest(TTL=seconds)
+            return await stub.LeaseGrant(request, timeout=timeout, metadata=self._metadata())
+
+        answer = await self._call(call, repeatable=True)
+        return int(answer.ID)
+
+    async def keep_alive(self, lease: int) -> bool:
+        """Let a lease begin anew; False when it has ended already."""
+
+        async def call(channel: grpc.aio.Channel, timeout: float) -> Any:  # noqa: ASYNC109
+            request = rpc.LeaseKeepAliveRequest(ID=lease)
+            stub = rpc.LeaseStub(channel)
+            stream = stub.LeaseKeepAlive(
+                iter([request]), timeout=timeout, metadata=self._metadata()
+            )
+            try:
+                return await stream.read()
+            finally:
+                stream.cancel()
+
+        answer = await self._call(call, repeatable=True)
+        return int(getattr(answer, "TTL", 0)) > 0
+
+    async def revoke(self, lease: int) -> None:
+        """End a lease and all its keys; one that has ended is fine."""
+
+        async def call(channel: grpc.aio.Channel, timeout: float) -> Any:  # noqa: ASYNC109
+            stub = rpc.LeaseStub(channel)
+            request = rpc.LeaseRevokeRequest(ID=lease)
+            return await stub.LeaseRevoke(request, timeout=timeout, metadata=self._metadata())
+
+        with contextlib.suppress(StoreUnavailable):
+            await self._call(call, repeatable=True)
+
+    async def server_version(self) -> str:
+        """What the endpoint in use says it is."""
+
+        async def call(channel: grpc.aio.Channel, timeout: float) -> Any:  # noqa: ASYNC109
+            stub = rpc.MaintenanceStub(channel)
+            return await stub.Status(
+                rpc.StatusRequest(), timeout=timeout, metadata=self._metadata()
+            )
+
+        answer = await self._call(call, repeatable=True)
+        return str(answer.version)
+
+    async def wait_change(self, prefix: str, revision: int) -> None:
+        """Return when something below ``prefix`` has changed at ``revision`` or later.
+
+        Also when that cannot be known any more (compacted). Raises StoreUnavailable when the watch
+        is interrupted; returns when the client is closed.
+        """
+        metadata = (*self._metadata(), _HAS_LEADER)
+        requests = watch_requests(prefix, revision)
+        stream = rpc.WatchStub(await self._channel()).Watch(_forever(requests), metadata=metadata)
+        try:
+            while (answer := await stream.read()) is not grpc.aio.EOF:
+                if answer.compact_revision or answer.events:
+                    return
+                if answer.canceled:
+                    break
+        except grpc.aio.AioRpcError as exc:
+            if not self._closing.is_set():
+                self._rotate()
+                raise translated(self.address, exc) from exc
+            return
+        except asyncio.CancelledError:
+            # A channel that is closed cancels its calls; that is not a cancellation of ours.
+            task = asyncio.current_task()
+            if not self._closing.is_set() or (task and task.cancelling()):
+                raise
+            return
+        finally:
+            stream.cancel()
+        self._rotate()
+        raise StoreUnavailable(f"{self.address}: the watch was ended ({answer.cancel_reason})")
+
+    async def _call(
+        self,
+        call: Callable[[grpc.aio.Channel, float], Awaitable[Any]],
+        *,
+        repeatable: bool,
+    ) -> Any:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.address.timeout
+        failures, logged_in_again = 0, False
+        while True:
+            left = deadline - loop.time()
+            try:
+                channel = await self._channel(left)
+                return await call(channel, self._share(left, failures))
+            except grpc.aio.AioRpcError as exc:
+                found = outcome(exc)
+                if found is Outcome.TOKEN and self.address.user and not logged_in_again:
+                    self._token, logged_in_again = None, True
+                    continue
+                failures += 1
+                self._rotate()
+                if not self._may_go_on(exc, found, failures, repeatable=repeatable):
+                    raise translated(self.address, exc) from exc
+                if failures % len(self.address.endpoints) == 0:
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                if loop.time() >= deadline:
+                    raise translated(self.address, exc) from exc
+
+    def _may_go_on(
+        self, exc: grpc.aio.AioRpcError, found: Outcome, failures: int, *, repeatable: bool
+    ) -> bool:
+        """Whether the call may be tried again elsewhere."""
+        if self._closing.is_set() or found not in {Outcome.NOT_SENT, Outcome.UNKNOWN}:
+            return False
+        if found is Outcome.UNKNOWN and not repeatable:
+            return False
+        # An election ends by itself; where nobody listens at all, waiting is for the caller.
+        electing = "leader" in (exc.details() or "") or found is Outcome.UNKNOWN
+        return electing or failures < len(self.address.endpoints)
+
+    def _share(self, left: float, failures: int) -> float:
+        """Seconds one endpoint may take: all must have their turn."""
+        turns = max(1, len(self.address.endpoints) - failures)
+        return max(0.05, left / turns)
+
+    def _rotate(self) -> None:
+        self._current = (self._current + 1) % len(self.address.endpoints)
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("token", self._token),) if self._token else ()
+
+    async def _channel(self, seconds: float = 1.0) -> grpc.aio.Channel:
+        if self._closing.is_set():
+            raise StoreError(f"{self.address}: the store is closed")
+        endpoint = self.address.endpoints[self._current]
+        channel = self._channels.get(endpoint)
+        if channel is None:
+            channel = self._channels[endpoint] = _open(self.address, endpoint)
+        if self.address.user and self._token is None:
+            request = rpc.AuthenticateRequest(
+                name=self.address.user, password=self.address.password
+            )
+            answer = await rpc.AuthStub(channel).Authenticate(request, timeout=max(0.05, seconds))
+            self._token = answer.token
+        return channel
+
+
+def _open(address: EtcdAddress, endpoint: str) -> grpc.aio.Channel:
+    tls = address.tls
+    if tls is None:
+        return grpc.aio.insecure_channel(endpoint, options=_OPTIONS)
+    credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
+    return grpc.aio.secure_channel(endpoint, credentials, options=_OPTIONS)
+
+
+async def _forever(requests: Any) -> Any:
+    """The requests, and then none: a stream that is ended by its writer would end the watch."""
+    for request in requests:
+        yield request
+    await asyncio.Event().wait()

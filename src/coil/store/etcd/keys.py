@@ -1,0 +1,75 @@
+"""Every key coil has in etcd. docs/schema.md says what each holds and who writes it.
+
+All indexes have the same number of digits, so that keys are in the order of the indexes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coil.domain.block import BlockId
+from coil.domain.errors import CoilError
+from coil.domain.names import NodeName, PoolName, parse_pool_name
+
+_DIGITS = 19
+"""Of MAX_INDEX, 2**63 - 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Makes and reads keys below ``prefix``, which begins and ends with a slash."""
+
+    prefix: str
+
+    @property
+    def identity(self) -> str:
+        """Which store this is, and in which format it is written."""
+        return f"{self.prefix}identity"
+
+    @property
+    def pools(self) -> str:
+        """Prefix of all pools."""
+        return f"{self.prefix}pools/"
+
+    def pool(self, name: PoolName) -> str:
+        """One pool."""
+        return f"{self.pools}{name}"
+
+    def blocks(self, pool: PoolName) -> str:
+        """Prefix of the claims of a pool."""
+        return f"{self.prefix}blocks/{pool}/"
+
+    def block(self, block: BlockId) -> str:
+        """The claim on a block."""
+        return self.block_at(block.pool, block.index)
+
+    def block_at(self, pool: PoolName, index: int) -> str:
+        """The same; also for the index behind the last, as the end of a span."""
+        return f"{self.blocks(pool)}{index:0{_DIGITS}}"
+
+    def ranges(self, pool: PoolName) -> str:
+        """Prefix of the ranges of a pool that belong to racks."""
+        return f"{self.prefix}ranges/{pool}/"
+
+    def range(self, pool: PoolName, first: int) -> str:
+        """The range that begins with block ``first``."""
+        return f"{self.ranges(pool)}{first:0{_DIGITS}}"
+
+    def owned(self, node: NodeName) -> str:
+        """Prefix of what one node owns."""
+        return f"{self.prefix}owned/{node}/"
+
+    def owned_block(self, node: NodeName, block: BlockId) -> str:
+        """A copy of the claim, where its owner finds it without reading those of others."""
+        return f"{self.owned(node)}{block.pool}/{block.index:0{_DIGITS}}"
+
+    def block_id(self, key: str) -> BlockId:
+        """Which block a key that ends in pool and index is about. Raises ValueError."""
+        pool, _slash, index = key.rpartition("/")
+        try:
+            name = parse_pool_name(pool.rpartition("/")[2])
+        except CoilError as exc:
+            raise ValueError(exc.message) from exc
+        if len(index) != _DIGITS or not index.isascii() or not index.isdigit():
+            raise ValueError(f"{index!r} is not an index of {_DIGITS} digits")
+        return BlockId(name, int(index))

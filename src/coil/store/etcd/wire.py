@@ -1,0 +1,173 @@
+"""Messages of etcd's API, made and read: the typed face of the generated code.
+
+Facts of the API: https://etcd.io/docs/v3.5/learning/api/. aetcd ships the generated classes; its
+client is not used, for it knows neither TLS nor a second endpoint (docs/adr/0007).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NewType
+
+from aetcd import rpc
+
+Compare = NewType("Compare", object)
+Operation = NewType("Operation", object)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    """One key. ``revision`` is etcd's mod_revision."""
+
+    key: str
+    value: bytes
+    revision: int
+    lease: int
+
+
+class Results:
+    """What the operations of a transaction brought, in their order."""
+
+    def __init__(self, revision: int, answer: Any) -> None:
+        self.revision = revision
+        """Of the whole store, when this was so."""
+        self._answer = answer
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the comparisons held, and so which of the two lists was executed."""
+        return bool(self._answer.succeeded)
+
+    def pairs(self, position: int) -> list[KeyValue]:
+        """What the ``get`` at this position found."""
+        return [
+            KeyValue(
+                kv.key.decode("utf-8", "backslashreplace"), kv.value, kv.mod_revision, kv.lease
+            )
+            for kv in self._answer.responses[position].response_range.kvs
+        ]
+
+    def count(self, position: int) -> int:
+        """How many keys the ``get`` at this position met, shown or not."""
+        return int(self._answer.responses[position].response_range.count)
+
+    def nested(self, position: int) -> Results:
+        """What the transaction at this position brought."""
+        return Results(self.revision, self._answer.responses[position].response_txn)
+
+    def __len__(self) -> int:
+        return len(self._answer.responses)
+
+
+def prefix_end(prefix: str) -> bytes:
+    """The first key behind all that begin with ``prefix``; ours are ASCII and never end in 0x7f."""
+    raw = prefix.encode()
+    return raw[:-1] + bytes([raw[-1] + 1])
+
+
+def is_absent(key: str) -> Compare:
+    """Holds when there is no such key."""
+    return _compare(key, rpc.Compare.VERSION, rpc.Compare.EQUAL, version=0)
+
+
+def exists(key: str) -> Compare:
+    """Holds when there is such a key."""
+    return _compare(key, rpc.Compare.VERSION, rpc.Compare.GREATER, version=0)
+
+
+def none_below(prefix: str) -> Compare:
+    """Holds when no key begins with ``prefix``."""
+    return _compare(
+        prefix, rpc.Compare.VERSION, rpc.Compare.EQUAL, version=0, range_end=prefix_end(prefix)
+    )
+
+
+def is_unchanged(pair: KeyValue) -> Compare:
+    """Holds when the key was not written since it was read."""
+    return _compare(pair.key, rpc.Compare.MOD, rpc.Compare.EQUAL, mod_revision=pair.revision)
+
+
+def none_newer(prefix: str, revision: int) -> Compare:
+    """Holds when nothing below ``prefix`` was written after ``revision`` (deletions may be)."""
+    return _compare(
+        prefix,
+        rpc.Compare.MOD,
+        rpc.Compare.LESS,
+        mod_revision=revision + 1,
+        range_end=prefix_end(prefix),
+    )
+
+
+def has_value(key: str, value: bytes) -> Compare:
+    """Holds when the key is there with exactly this value."""
+    return _compare(key, rpc.Compare.VALUE, rpc.Compare.EQUAL, value=value)
+
+
+def _compare(key: str, target: int, result: int, **fields: Any) -> Compare:
+    return Compare(rpc.Compare(key=key.encode(), target=target, result=result, **fields))
+
+
+def put(key: str, value: bytes, *, lease: int = 0) -> Operation:
+    """Write a key; it goes when the lease does (0: stays)."""
+    request = rpc.PutRequest(key=key.encode(), value=value, lease=lease)
+    return Operation(rpc.RequestOp(request_put=request))
+
+
+def get(key: str) -> Operation:
+    """Read one key."""
+    return Operation(rpc.RequestOp(request_range=rpc.RangeRequest(key=key.encode())))
+
+
+def get_below(prefix: str) -> Operation:
+    """Read all keys that begin with ``prefix``, in their order."""
+    return _get_range(prefix, prefix_end(prefix))
+
+
+def get_names(begin: str, end: str, *, limit: int = 0) -> Operation:
+    """Read the keys (without values) from ``begin`` to before ``end``; limit 0: all of them."""
+    return _get_range(begin, end.encode(), keys_only=True, limit=limit)
+
+
+def count_below(prefix: str) -> Operation:
+    """Count the keys that begin with ``prefix``."""
+    return _get_range(prefix, prefix_end(prefix), count_only=True)
+
+
+def _get_range(begin: str, end: bytes, **fields: Any) -> Operation:
+    request = rpc.RangeRequest(key=begin.encode(), range_end=end, **fields)
+    return Operation(rpc.RequestOp(request_range=request))
+
+
+def delete(key: str) -> Operation:
+    """Delete one key."""
+    request = rpc.DeleteRangeRequest(key=key.encode())
+    return Operation(rpc.RequestOp(request_delete_range=request))
+
+
+def delete_below(prefix: str) -> Operation:
+    """Delete all keys that begin with ``prefix``."""
+    request = rpc.DeleteRangeRequest(key=prefix.encode(), range_end=prefix_end(prefix))
+    return Operation(rpc.RequestOp(request_delete_range=request))
+
+
+def choice(
+    compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
+) -> Operation:
+    """A transaction inside a transaction."""
+    return Operation(rpc.RequestOp(request_txn=txn_request(compare, success, failure)))
+
+
+def txn_request(
+    compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation]
+) -> Any:
+    """The request of a transaction."""
+    return rpc.TxnRequest(compare=compare, success=success, failure=failure)
+
+
+def watch_requests(prefix: str, revision: int) -> Iterator[Any]:
+    """Ask for every change below ``prefix`` from ``revision`` on."""
+    create = rpc.WatchCreateRequest(
+        key=prefix.encode(), range_end=prefix_end(prefix), start_revision=revision
+    )
+    yield rpc.WatchRequest(create_request=create)

@@ -1,0 +1,416 @@
+"""What only etcd has: several members, TLS, users, foreign keys, and what a claim costs."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import subprocess
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from coil.domain.errors import CoilError, ConfigError, OutOfBlocks
+from coil.domain.names import NodeName, PoolName, RackName
+from coil.domain.pool import Pool, parse_subnet
+from coil.domain.ranges import range_of
+from coil.lab.etcd import EtcdMember, local_etcd
+from coil.store.contract import Release
+from coil.store.errors import StoreCorrupt, StoreError, StoreUnavailable
+from coil.store.open import open_store
+from store.rigs import EtcdRig, client
+
+A, B = NodeName("node-a"), NodeName("node-b")
+NAME = PoolName("default")
+
+
+def pool(subnet: str = "10.0.0.0/16", bits: int = 4) -> Pool:
+    return Pool(NAME, (parse_subnet(subnet),), bits)
+
+
+@pytest.fixture
+def prefixed(etcd: EtcdMember) -> EtcdRig:
+    return EtcdRig(etcd)
+
+
+@pytest.fixture
+def trio(tmp_path: Path) -> Iterator[list[EtcdMember]]:
+    with local_etcd(tmp_path / "trio", 3) as members:
+        yield members
+
+
+def url_of(members: list[EtcdMember]) -> str:
+    hosts = ",".join(member.endpoint for member in members)
+    return f"etcd://{hosts}/test-{secrets.token_hex(4)}?timeout=5"
+
+
+def leader_of(members: list[EtcdMember]) -> EtcdMember:
+    for member in members:
+        status = member.ctl("endpoint", "status", "-w", "fields").stdout
+        found = dict(re.findall(r'"(MemberID|Leader)" : (\d+)', status))
+        if found["MemberID"] == found["Leader"]:
+            return member
+    raise AssertionError("no leader")
+
+
+# Several members
+
+
+async def test_a_killed_leader_is_survived_by_every_kind_of_call(trio: list[EtcdMember]) -> None:
+    store = await open_store(url_of(trio))
+    try:
+        await store.create_pool(pool())
+        watch = store.watch_node_blocks(A)
+        assert await anext(watch) == []
+        await asyncio.to_thread(lambda: leader_of(trio).kill())
+        had = []
+        for _ in range(20):
+            try:
+                had = await store.claim_blocks(A, NAME, 1)
+            except StoreUnavailable:  # its outcome is unknown, as the contract says
+                continue
+            break
+        assert had
+        async with asyncio.timeout(20):
+            async for seen in watch:
+                if had[0] in seen:
+                    break
+        assert set(had) <= set(await store.list_node_blocks(A))
+        assert [each.name for each in await store.list_pools()] == [NAME]
+    finally:
+        await store.close()
+
+
+async def test_a_silent_member_is_passed_over(trio: list[EtcdMember]) -> None:
+    follower = next(member for member in trio if member is not leader_of(trio))
+    order = [follower, *(member for member in trio if member is not follower)]
+    follower.suspend()
+    store = await open_store(url_of(order))
+    try:
+        await store.create_pool(pool())
+    except StoreUnavailable:  # it may have reached the silent one
+        assert await store.list_pools() == []
+        await store.create_pool(pool())
+    finally:
+        follower.resume()
+        await store.close()
+
+
+async def test_endpoints_that_nobody_has_cost_no_call(etcd: EtcdMember) -> None:
+    store = await open_store(f"etcd://127.0.0.1:1,{etcd.endpoint}/x{secrets.token_hex(4)}")
+    try:
+        await store.create_pool(pool())
+        assert await store.get_pool(NAME) == pool()
+    finally:
+        await store.close()
+
+
+# Who may
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[EtcdMember]:
+    with local_etcd(tmp_path / "etcd") as (member,):
+        for words in (
+            "user add root:rootpw",
+            "user add coil:coilpw",
+            "user add other:otherpw",
+            "role add coil",
+            "role grant-permission coil readwrite /coil/ --prefix",
+            "user grant-role coil coil",
+            "user grant-role root root",
+            "auth enable",
+        ):
+            member.ctl(*words.split())
+        yield member
+
+
+async def test_a_user_with_a_role_can_do_everything_below_the_prefix(guarded: EtcdMember) -> None:
+    store = await open_store(f"etcd://coil:coilpw@{guarded.endpoint}")
+    try:
+        assert await store.identity()
+        await store.create_pool(pool())
+        (claim,) = await store.claim_blocks(A, NAME, 1, RackName("r1"))
+        assert await store.list_node_blocks(A) == [claim]
+        assert await store.release_block(claim) is Release.RELEASED
+        await store.delete_pool(NAME)
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize(
+    ("user", "path", "error", "says"),
+    [
+        ("coil:wrong@", "", ConfigError, "wrong user name or password"),
+        ("nobody:x@", "", ConfigError, "wrong user name or password"),
+        ("", "", ConfigError, "wants a user"),
+        ("other:otherpw@", "", StoreError, "readwrite"),
+        ("coil:coilpw@", "/elsewhere", StoreError, "/elsewhere/"),
+    ],
+)
+async def test_who_may_not_is_told_what_to_do(
+    guarded: EtcdMember, user: str, path: str, error: type[CoilError], says: str
+) -> None:
+    store = await open_store(f"etcd://{user}{guarded.endpoint}{path}")
+    try:
+        for call in (store.list_pools(), store.create_pool(pool())):
+            with pytest.raises(error, match=says):
+                await call
+    finally:
+        await store.close()
+
+
+async def test_a_password_where_none_is_wanted_is_told(etcd: EtcdMember) -> None:
+    store = await open_store(f"etcd://coil:coilpw@{etcd.endpoint}")
+    try:
+        with pytest.raises(ConfigError, match="leave USER:PASSWORD@ out"):
+            await store.list_pools()
+    finally:
+        await store.close()
+
+
+# TLS
+
+
+KEY = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+
+
+class Certificates:
+    """A certificate authority, one server and two clients: one of ours, one of somebody else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for authority in ("ca", "stranger"):
+            self._openssl(
+                f"req -x509 {KEY} -days 2 -subj /CN={authority} -keyout {authority}.key "
+                f"-out {authority}.pem"
+            )
+        self._sign("server", "ca", "subjectAltName=IP:127.0.0.1,DNS:localhost")
+        self._sign("client", "ca", "extendedKeyUsage=clientAuth")
+        self._sign("intruder", "stranger", "extendedKeyUsage=clientAuth")
+
+    def path(self, name: str) -> str:
+        return str(self.folder / name)
+
+    def _sign(self, name: str, authority: str, extension: str) -> None:
+        (self.folder / f"{name}.ext").write_text(extension)
+        self._openssl(f"req {KEY} -subj /CN={name} -keyout {name}.key -out {name}.csr")
+        self._openssl(
+            f"x509 -req -in {name}.csr -CA {authority}.pem -CAkey {authority}.key "
+            f"-CAcreateserial -days 2 -extfile {name}.ext -out {name}.pem"
+        )
+
+    def _openssl(self, words: str) -> None:
+        subprocess.run(
+            ["openssl", *words.split()], cwd=self.folder, check=True, capture_output=True
+        )
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def secured(certificates: Certificates, tmp_path: Path) -> Iterator[EtcdMember]:
+    with local_etcd(
+        tmp_path / "etcd",
+        1,
+        f"--cert-file={certificates.path('server.pem')}",
+        f"--key-file={certificates.path('server.key')}",
+        f"--trusted-ca-file={certificates.path('ca.pem')}",
+        "--client-cert-auth",
+        client_options=(
+            f"--cacert={certificates.path('ca.pem')}",
+            f"--cert={certificates.path('client.pem')}",
+            f"--key={certificates.path('client.key')}",
+        ),
+    ) as (member,):
+        yield member
+
+
+async def test_a_client_with_a_certificate_is_served(
+    secured: EtcdMember, certificates: Certificates
+) -> None:
+    store = await open_store(
+        f"etcd://{secured.endpoint}?ca={certificates.path('ca.pem')}"
+        f"&cert={certificates.path('client.pem')}&key={certificates.path('client.key')}"
+    )
+    try:
+        await store.create_pool(pool())
+        assert await store.get_pool(NAME) == pool()
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{}, {"ca": "ca"}, {"ca": "stranger", "cert": "client"}, {"ca": "ca", "cert": "intruder"}],
+    ids=["no TLS", "no certificate", "a wrong authority", "a stranger's certificate"],
+)
+async def test_a_connection_that_is_not_trusted_is_refused_in_words(
+    secured: EtcdMember, certificates: Certificates, files: dict[str, str]
+) -> None:
+    query = {name: certificates.path(f"{file}.pem") for name, file in files.items()}
+    if "cert" in files:
+        query["key"] = certificates.path(f"{files['cert']}.key")
+    words = "&".join(f"{name}={path}" for name, path in query.items())
+    store = await open_store(f"etcd://{secured.endpoint}?timeout=1&{words}")
+    try:
+        with pytest.raises(StoreUnavailable, match=re.escape(secured.endpoint)):
+            await store.list_pools()
+    finally:
+        await store.close()
+
+
+async def test_a_certificate_without_its_key_is_refused(certificates: Certificates) -> None:
+    with pytest.raises(ConfigError, match="both cert= and key="):
+        await open_store(f"etcd://a/?cert={certificates.path('client.pem')}")
+
+
+# What others wrote
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("pools/default", "not json"),
+        ("pools/default", '{"subnets": []}'),
+        ("pools/No_Name", '{"subnets": ["10.0.0.0/8"]}'),
+        ("identity", '{"format": 99, "identity": "x"}'),
+        ("identity", "[]"),
+        ("ranges/default/0000000000000000000", '{"rack": "no/rack"}'),
+        ("ranges/default/zero", '{"rack": "r1"}'),
+        ("owned/node-a/default/12", "{}"),
+        ("owned/node-a/default/0000000000000000001", '{"node": "x", "revision": "y"}'),
+    ],
+)
+async def test_a_foreign_value_is_named_and_changes_nothing(
+    prefixed: EtcdRig, key: str, value: str
+) -> None:
+    prefixed.member.ctl("put", prefixed.prefix + key, value)
+    async with client(prefixed) as store:
+        if not key.startswith("pools/"):
+            await store.create_pool(pool())
+
+        async def use() -> None:
+            await store.identity()
+            await store.list_pools()
+            await store.list_node_blocks(A)
+            await store.claim_blocks(A, NAME, 1)
+
+        with pytest.raises(StoreCorrupt, match=re.escape(key)):
+            await use()
+    listed = prefixed.member.ctl("get", "--prefix", prefixed.prefix, "--keys-only").stdout
+    assert f"{prefixed.prefix}blocks/" not in listed
+    assert f"{prefixed.prefix}{key}" in listed
+
+
+async def test_a_claim_deleted_by_hand_is_not_the_nodes_any_more(prefixed: EtcdRig) -> None:
+    async with client(prefixed) as store:
+        await store.create_pool(pool())
+        claim, other = await store.claim_blocks(A, NAME, 2)
+        prefixed.member.ctl("del", f"{prefixed.prefix}blocks/default/{claim.id.index:019}")
+        assert await store.list_node_blocks(A) == [other]
+        assert await store.release_block(claim) is Release.NOT_OWNER
+        listed = prefixed.member.ctl("get", "--prefix", prefixed.prefix, "--keys-only").stdout
+        assert f"{claim.id.index:019}" not in listed
+
+
+async def test_what_is_not_etcd_is_told(tmp_path: Path) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    store = await open_store(f"etcd://127.0.0.1:{port}?timeout=1")
+    try:
+        with pytest.raises(StoreUnavailable, match=f"127.0.0.1:{port}"):
+            await store.list_pools()
+    finally:
+        await store.close()
+        server.close()
+        await server.wait_closed()
+
+
+# Racks
+
+
+async def test_blocks_of_a_rack_are_together_and_apart_from_those_of_others(
+    prefixed: EtcdRig,
+) -> None:
+    async with client(prefixed) as store:
+        await store.create_pool(pool())
+        racks = [RackName(f"r{number}") for number in range(5)]
+        for number in range(40):
+            rack = racks[number % 5]
+            await store.claim_blocks(NodeName(f"n{number}"), NAME, 2, rack)
+        owners = await store.list_ranges(NAME)
+        made = await store.get_pool(NAME)
+        for claim in await store.list_pool_blocks(NAME):
+            rack = racks[int(claim.node[1:]) % 5]
+            assert owners[range_of(made, claim.id.index).first] == rack
+
+
+async def test_a_rack_takes_foreign_blocks_rather_than_none(prefixed: EtcdRig) -> None:
+    async with client(prefixed) as store:
+        await store.create_pool(pool("10.0.0.0/25"))
+        for number in count():
+            rack = RackName(f"r{number % 3}")
+            try:
+                await store.claim_blocks(NodeName(f"n{number}"), NAME, 1, rack)
+            except OutOfBlocks:
+                break
+        assert number == 8
+        assert len(await store.list_pool_blocks(NAME)) == 8
+
+
+async def test_nodes_without_a_rack_keep_out_of_the_ranges_of_racks(prefixed: EtcdRig) -> None:
+    async with client(prefixed) as store:
+        await store.create_pool(pool())
+        await store.claim_blocks(A, NAME, 1, RackName("r1"))
+        owners = await store.list_ranges(NAME)
+        made = await store.get_pool(NAME)
+        for number in range(30):
+            (claim,) = await store.claim_blocks(NodeName(f"n{number}"), NAME, 1)
+            assert range_of(made, claim.id.index).first not in owners
+
+
+# Costs
+
+
+def transactions(member: EtcdMember) -> int:
+    """How many writing transactions etcd has executed."""
+    text = urlopen(f"{member.client_url}/metrics", timeout=5).read().decode()
+    found = re.search(r"^etcd_server_proposals_committed_total (\S+)$", text, re.MULTILINE)
+    assert found
+    return int(float(found.group(1)))
+
+
+async def test_a_claim_is_one_transaction_however_many_claim_at_once(prefixed: EtcdRig) -> None:
+    async with client(prefixed) as store:
+        await store.create_pool(pool())
+        before = transactions(prefixed.member)
+        async with asyncio.TaskGroup() as group:
+            for number in range(100):
+                group.create_task(store.claim_blocks(NodeName(f"n{number}"), NAME, 1))
+        used = transactions(prefixed.member) - before
+        assert len(await store.list_pool_blocks(NAME)) == 100
+        assert used <= 105
+
+
+async def test_a_nearly_full_pool_gives_its_last_blocks(prefixed: EtcdRig) -> None:
+    async with client(prefixed) as store:
+        await store.create_pool(pool("10.0.0.0/20", bits=0))
+        taken = [index for index in range(4096) if index not in {7, 3000}]
+        for begin in range(0, len(taken), 1000):
+            await store.reclaim_blocks(B, NAME, taken[begin : begin + 1000])
+        had = await store.claim_blocks(A, NAME, 5)
+        assert [claim.id.index for claim in had] == [7, 3000]
+        with pytest.raises(OutOfBlocks):
+            await store.claim_blocks(A, NAME, 1)
