@@ -121,7 +121,7 @@ def machines(tmp_path, pods):
             host = stack.enter_context(new_host("coil-host"))
             for address in ("192.0.2.7/32", "2001:db8::7/128"):  # as any node has
                 host.run("ip", "addr", "add", address, "dev", "lo")
-            directory = tmp_path / name
+            directory = tmp_path / f"{name}-{len(made)}"
             directory.mkdir()
             machine = Machine(host, directory, pods, name=name, store=store)
             stack.callback(machine.stop)

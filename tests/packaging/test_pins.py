@@ -39,10 +39,9 @@ DEV = pins((ROOT / "requirements-dev.txt").read_text().splitlines())
     ("stated", "pinned"),
     [
         (PROJECT["project"]["dependencies"], RUNTIME),
-        (PROJECT["project"]["optional-dependencies"]["lab"], DEV),
         (PROJECT["build-system"]["requires"], DEV),
     ],
-    ids=["runtime", "lab", "build"],
+    ids=["runtime", "build"],
 )
 def test_what_the_project_says_it_needs_is_what_is_pinned(stated, pinned):
     assert pins(stated).items() <= pinned.items()

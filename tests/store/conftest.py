@@ -53,15 +53,19 @@ def _grpc_is_warm() -> Iterator[None]:
     """What gRPC keeps while it is in use (a thread, descriptors) is there all the time."""
 
     async def use() -> None:
+        grpc.aio.init_grpc_aio()
         store = await open_store("etcd://127.0.0.1:1/?timeout=0.1")
         with pytest.raises(StoreUnavailable):
             await store.list_pools()
         await store.close()
 
-    grpc.aio.init_grpc_aio()
+    async def leave() -> None:
+        grpc.aio.shutdown_grpc_aio()
+
+    # In a loop: outside of one gRPC would take that of the thread, which earlier tests have ended.
     asyncio.run(use())
     yield
-    grpc.aio.shutdown_grpc_aio()
+    asyncio.run(leave())
 
 
 @pytest.fixture(autouse=True)

@@ -101,6 +101,9 @@ _CODES: dict[str, Code] = {
     "PoolExists": Code.STATE,
     "PoolInUse": Code.STATE,
     "AddressInUse": Code.STATE,
+    "NodeNameTaken": Code.STATE,
+    "NodeNotFound": Code.STATE,
+    "NodeAlive": Code.STATE,
     "ConfigError": Code.STATE,
 }
 """By the name of the class or its nearest base: the adapters' errors live above this layer."""

@@ -1,4 +1,4 @@
-"""coilctl address, node, explain: this node, as its coild tells."""
+"""coilctl address and explain: this node, as its coild tells."""
 
 from __future__ import annotations
 
@@ -51,26 +51,6 @@ def free(context: Context, address: str, *, yes: bool) -> None:
         click.confirm(f"{address} is held by {holder}; cut it off?", abort=True)
     found = ask_object(context.socket, "POST", "/address/free", address=address)
     click.echo(f"{address} is {found['state']} now")
-
-
-@click.group("node")
-def node_group() -> None:
-    """This node."""
-
-
-@verb(node_group, "status")
-def status(context: Context) -> None:
-    """Show pools, blocks, attachments and problems of this node."""
-    found = ask_object(context.socket, "GET", "/status")
-    if context.output != "table":
-        show_object({**found, "blocks": ask_list(context.socket, "/blocks")}, context.output)
-        return
-    show_object({key: value for key, value in found.items() if key != "pools"}, "table")
-    columns = {
-        "pool": "POOL", "index": "BLOCK", "networks": "NETWORKS", "used": "USED",
-        "cooling": "COOLING", "free": "FREE", "exported": "EXPORTED",
-    }  # fmt: skip
-    show_rows(ask_list(context.socket, "/blocks"), "table", columns, "this node owns no block")
 
 
 def explain(context: Context, subject: str) -> None:

@@ -9,10 +9,12 @@ from click.shell_completion import get_completion_class
 
 from coil import __version__
 from coil.ctl import conflist, doctor
-from coil.ctl.address import address_group, explain, node_group
+from coil.ctl.address import address_group, explain
 from coil.ctl.block import block_group
 from coil.ctl.common import common_options, verb
+from coil.ctl.node import node_group
 from coil.ctl.pool import pool_group
+from coil.ctl.rack import rack_group
 from coil.process import logging
 
 
@@ -27,7 +29,7 @@ def main() -> None:
     logging.configure(level="warning")
 
 
-for group in (pool_group, block_group, address_group, node_group):
+for group in (pool_group, block_group, address_group, node_group, rack_group):
     main.add_command(group)
 verb(main, "explain")(click.argument("subject")(explain))
 conflist.add_to(main)

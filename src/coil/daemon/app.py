@@ -22,6 +22,7 @@ from coil.daemon.inventory import Inventory
 from coil.daemon.locks import AttachmentLocks
 from coil.daemon.metrics import Metrics
 from coil.daemon.ownership import Ownership
+from coil.daemon.presence import Presence
 from coil.daemon.problems import Problems
 from coil.daemon.recover import Recoverer
 from coil.daemon.repair import Repairer
@@ -30,6 +31,7 @@ from coil.daemon.server import Router, Server
 from coil.daemon.settings import Settings
 from coil.daemon.steps import StepHook, no_step
 from coil.daemon.uplink import UplinkMtu
+from coil.daemon.vigil import Vigil
 from coil.daemon.workers import Workers
 from coil.domain.errors import ConfigError
 from coil.domain.names import NodeName
@@ -40,6 +42,7 @@ from coil.process import clock
 from coil.process.notify import Notifier
 from coil.process.supervise import Supervisor
 from coil.store.contract import Store
+from coil.store.open import shown_url
 
 _log = structlog.get_logger()
 
@@ -69,6 +72,7 @@ class _Parts:
     """What the start wires together."""
 
     ownership: Ownership
+    vigil: Vigil
     repairer: Repairer
     fetcher: BlockFetcher
     collector: Collector
@@ -88,6 +92,8 @@ async def run(
         async with _threads() as (workers, remover):
             parts = _compose(_Base(settings, store, journal, inventory, workers, remover, step))
             await _reconcile(parts)
+            if parts.ownership.name_taken and not inventory.attachments:
+                raise ConfigError(parts.ownership.name_taken)
             await _serve(settings, parts, supervisor)
 
 
@@ -136,6 +142,7 @@ def _compose(base: _Base) -> _Parts:
     settings, inventory, workers = base.settings, base.inventory, base.workers
     keeper = BlockKeeper(
         node=settings.node_name,
+        rack=settings.rack,
         store=base.store,
         journal=base.journal,
         inventory=inventory,
@@ -144,7 +151,15 @@ def _compose(base: _Base) -> _Parts:
         step=base.step,
     )
     fetcher, mtu = BlockFetcher(inventory, keeper), UplinkMtu(workers, settings.mtu)
-    attacher = _attacher(base, fetcher, mtu)
+    ownership = _ownership(base, keeper, fetcher)
+    vigil = Vigil(
+        clock=clock.boottime,
+        journal=base.journal,
+        keeper=keeper,
+        sync=ownership.sync,
+        lease=settings.lease,
+    )
+    attacher = _attacher(base, fetcher, vigil, mtu)
     collector = Collector(
         inventory=inventory,
         attacher=attacher,
@@ -164,7 +179,8 @@ def _compose(base: _Base) -> _Parts:
     )
     api, cni = _endpoints(base, attacher, collector, fetcher)
     return _Parts(
-        ownership=_ownership(base, keeper, fetcher),
+        ownership=ownership,
+        vigil=vigil,
         repairer=repairer,
         fetcher=fetcher,
         collector=collector,
@@ -177,10 +193,11 @@ def _compose(base: _Base) -> _Parts:
     )
 
 
-def _attacher(base: _Base, fetcher: BlockFetcher, mtu: UplinkMtu) -> Attacher:
+def _attacher(base: _Base, fetcher: BlockFetcher, vigil: Vigil, mtu: UplinkMtu) -> Attacher:
     return Attacher(
         inventory=base.inventory,
         fetcher=fetcher,
+        vigil=vigil,
         journal=base.journal,
         workers=base.workers,
         remover=base.remover,
@@ -202,6 +219,7 @@ def _ownership(base: _Base, keeper: BlockKeeper, fetcher: BlockFetcher) -> Owner
     )
     return Ownership(
         node=settings.node_name,
+        presence=Presence(settings, base.store, base.workers),
         store=base.store,
         store_url=settings.store,
         journal=base.journal,
@@ -220,7 +238,7 @@ def _endpoints(
 ) -> tuple[Api, CniEndpoint]:
     settings, inventory = base.settings, base.inventory
     reporter = Reporter(
-        settings.node_name, settings.store, inventory, base.problems, settings.tables
+        settings.node_name, shown_url(settings.store), inventory, base.problems, settings.tables
     )
     metrics = Metrics(inventory, base.problems)
     api = Api(reporter=reporter, attacher=attacher, inventory=inventory, metrics=metrics)
@@ -238,11 +256,13 @@ def _endpoints(
 async def _reconcile(parts: _Parts) -> None:
     """Store, then kernel, before anything is served. A store that is away holds nobody up."""
     await parts.mtu.refresh()
+    parts.vigil.start()
     try:
         async with asyncio.timeout(_FIRST_SYNC_SECONDS):
             await parts.ownership.sync()
     except TimeoutError:
         _log.warning("store does not answer; serving what the journal says is ours")
+    parts.vigil.stamp()
     await parts.repairer.repair()
 
 
@@ -259,6 +279,7 @@ async def _serve(settings: Settings, parts: _Parts, supervisor: Supervisor) -> N
         supervisor.spawn("watch pools", parts.ownership.watch_pools)
         supervisor.spawn("watch blocks", parts.ownership.watch_blocks)
         supervisor.spawn("sync with store", parts.ownership.resync)
+        supervisor.spawn("vigil", parts.vigil.run)
         supervisor.spawn("watch kernel", parts.watcher.run)
         supervisor.spawn("repair", parts.repairer.run)
         supervisor.spawn("housekeeping", parts.collector.run)

@@ -23,6 +23,7 @@ from coil.daemon.steps import (
     DEL_UNLINKED,
     StepHook,
 )
+from coil.daemon.vigil import Vigil
 from coil.daemon.workers import Workers, settled
 from coil.domain.attachment import Attachment, AttachmentKey, Netns, Pod
 from coil.domain.errors import AttachmentNotFound, RequestError
@@ -63,6 +64,7 @@ class Attacher:
         *,
         inventory: Inventory,
         fetcher: BlockFetcher,
+        vigil: Vigil,
         journal: Journal,
         workers: Workers,
         remover: LinkRemover,
@@ -74,6 +76,7 @@ class Attacher:
     ) -> None:
         self._inventory = inventory
         self._fetcher = fetcher
+        self._vigil = vigil
         self._journal = journal
         self._workers = workers
         self._remover = remover
@@ -94,6 +97,7 @@ class Attacher:
             existing = self._inventory.attachments.get(call.key)
             if existing is not None:
                 return await self._again(existing, call)
+            await self._vigil.confirm()
             pool = self._inventory.choose_pool(call.pool, call.pod.namespace)
             owned, offset = await self._fetcher.allocate(pool, call.key)
             try:

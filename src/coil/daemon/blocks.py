@@ -23,13 +23,14 @@ from coil.daemon.steps import (
 )
 from coil.daemon.workers import Workers
 from coil.domain.block import BlockClaim, BlockId
-from coil.domain.names import NodeName, PoolName
+from coil.domain.names import NodeName, PoolName, RackName
 from coil.journal.journal import Journal
 from coil.nodenet.netlink import NetlinkSocket
 from coil.nodenet.plan import Tables
 from coil.nodenet.routes import Network, RouteChanges, sync_blocks
 from coil.nodenet.sysctl import ensure_forwarding
 from coil.store.contract import BlockStore, Release
+from coil.store.errors import StoreUnavailable
 
 _log = structlog.get_logger()
 
@@ -41,6 +42,7 @@ class BlockKeeper:
         self,
         *,
         node: NodeName,
+        rack: RackName | None,
         store: BlockStore,
         journal: Journal,
         inventory: Inventory,
@@ -49,21 +51,37 @@ class BlockKeeper:
         step: StepHook,
     ) -> None:
         self._node = node
+        self._rack = rack
         self._store = store
         self._journal = journal
         self._inventory = inventory
         self._workers = workers
         self._tables = tables
         self._step = step
+        self.in_doubt = False
+        """Set while it is not sure that the blocks are ours (coil.daemon.vigil): no route is made
+        or removed until a sync has cleared it."""
+        self._unsettled = False
+        """Whether a claim may have happened that nobody knows of."""
         self._changing = asyncio.Lock()
         """Claims, releases and syncs with the store are one at a time: else a sync could see a
         claim that this process is just making as one nobody knows. No ADD waits for it while
         the node has a free address."""
 
     async def claim(self, pool: PoolName, count: int) -> None:
-        """Claim up to ``count`` blocks and make them usable. Raises what the store raises."""
+        """Claim up to ``count`` blocks and make them usable. Raises what the store raises.
+
+        After a claim of unknown outcome the next call only settles that one; call again for more.
+        """
         async with self._changing:
-            claims = await self._store.claim_blocks(self._node, pool, count)
+            if self._unsettled:
+                await self._equalise(past_known=True)
+                return
+            try:
+                claims = await self._store.claim_blocks(self._node, pool, count, self._rack)
+            except StoreUnavailable:
+                self._unsettled = True
+                raise
             self._step(CLAIM_CONFIRMED)
             for claim in claims:
                 await self._take_in(claim, known=True)
@@ -112,13 +130,22 @@ class BlockKeeper:
         async with self._changing:
             if restore:
                 await self._restore()
-            claims = await self._store.list_node_blocks(self._node)
-            theirs = {claim.id: claim for claim in claims}
-            for block_id in [b for b in self._inventory.blocks if b not in theirs]:
-                await self._fence(block_id)
-            for claim in claims:
-                await self._adopt(claim, past_known=past_known)
-            await self.sync_routes()
+            await self._equalise(past_known=past_known)
+
+    async def _equalise(self, *, past_known: bool) -> None:
+        claims = await self._store.list_node_blocks(self._node)
+        self._unsettled = False
+        theirs = {claim.id: claim for claim in claims}
+        await self._fence([b for b in self._inventory.blocks if b not in theirs])
+        for claim in claims:
+            await self._adopt(claim, past_known=past_known)
+        self.in_doubt = False
+        await self.sync_routes()
+
+    async def disown(self) -> None:
+        """Fence every block: somebody else has this node's name, and with it its blocks."""
+        async with self._changing:
+            await self._fence(list(self._inventory.blocks))
 
     async def _restore(self) -> None:
         wanted: dict[PoolName, list[int]] = {}
@@ -145,15 +172,20 @@ class BlockKeeper:
         held = any(block_id == claim.id for block_id, _offset in self._inventory.holders)
         await self._take_in(claim, known=past_known and known is None and not held)
 
-    async def _fence(self, block_id: BlockId) -> None:
-        """Stop giving from a block that is not ours any more, and withdraw it before all else."""
-        owned = self._inventory.blocks[block_id]
-        lives = owned.allocator.used_count
-        # The journal first: a restart between the two must not announce the block again.
-        await self._forget(block_id)
+    async def _fence(self, lost: Sequence[BlockId]) -> None:
+        """Stop giving from blocks that are not ours any more, and withdraw them before all else."""
+        if not lost:
+            return
+        fenced = [self._inventory.blocks[block_id] for block_id in lost]
+        # The journal first: a restart between the two must not announce a block again.
+        for block_id in lost:
+            await self._forget(block_id)
+        self.in_doubt = False
         await self.sync_routes()
-        say = _log.error if lives else _log.warning
-        say("block is no longer ours: fenced", block=str(owned.block), live_addresses=lives)
+        for owned in fenced:
+            lives = owned.allocator.used_count
+            say = _log.error if lives else _log.warning
+            say("block is no longer ours: fenced", block=str(owned.block), live_addresses=lives)
 
     async def _forget(self, block_id: BlockId) -> None:
         self._inventory.drop_block(block_id)
@@ -161,6 +193,8 @@ class BlockKeeper:
 
     async def sync_routes(self) -> RouteChanges:
         """Make block routes, and forwarding, what the inventory needs. Idempotent."""
+        if self.in_doubt:
+            return RouteChanges()
         live = [owned for owned in self._inventory.blocks.values() if not owned.releasing]
         networks = _networks(live)
 

@@ -21,13 +21,14 @@ from coil.daemon.collect import GcMode
 from coil.daemon.settings import DEFAULT_SOCKET, DEFAULT_STATE_DIR, DEFAULT_STORE, Settings
 from coil.daemon.steps import StepHook, no_step
 from coil.domain.errors import CoilError, ConfigError
-from coil.domain.names import parse_node_name
+from coil.domain.names import RackName, parse_node_name, parse_rack_name
 from coil.nodenet.plan import Tables
 from coil.process import logging
 from coil.process.supervise import Supervisor, supervise
 from coil.store.open import open_store
 
 DEFAULT_CONFIG = Path("/etc/coil/coild.toml")
+DEFAULT_RACK_FILE = Path("/etc/coil/rack")
 _EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: systemd shows its name
 _log = structlog.get_logger()
 
@@ -63,6 +64,14 @@ def _read_config(context: click.Context, _parameter: click.Parameter, value: Pat
     help="TOML file whose keys are the names of these options.",
 )
 @click.option("--node-name", default="", help="This node's name. [default: the host's name]")
+@click.option("--rack", default="", help="This node's rack. [default: none, or --rack-file's]")
+@click.option(
+    "--rack-file",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_RACK_FILE,
+    show_default=True,
+    help="File with the name of this node's rack; it need not be there.",
+)
 @click.option("--store", default=DEFAULT_STORE, show_default=True, help="URL of the store.")
 @click.option(
     "--socket",
@@ -158,7 +167,17 @@ def read_settings(options: dict[str, Any]) -> Settings:
     tables = Tables(**{field.name: options.pop(field.name) for field in fields(Tables)})
     name = options.pop("node_name") or os.environ.get("NODE_NAME") or socket.gethostname().lower()
     mode = GcMode(options.pop("gc"))
-    return Settings(node_name=parse_node_name(name), tables=tables, gc=mode, **options)
+    rack = _read_rack(options.pop("rack"), options.pop("rack_file"))
+    return Settings(node_name=parse_node_name(name), rack=rack, tables=tables, gc=mode, **options)
+
+
+def _read_rack(text: str, file: Path) -> RackName | None:
+    if not text and (file != DEFAULT_RACK_FILE or file.exists()):
+        try:
+            text = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigError(f"cannot read the name of the rack from {file}: {exc}") from exc
+    return parse_rack_name(text) if text else None
 
 
 async def serve(settings: Settings, step: StepHook = no_step) -> None:

@@ -10,14 +10,16 @@ import structlog
 from coil.daemon.blocks import BlockKeeper
 from coil.daemon.fetch import BlockFetcher
 from coil.daemon.inventory import Inventory
+from coil.daemon.presence import Presence
 from coil.daemon.problems import Problems
 from coil.daemon.recover import Recoverer
 from coil.daemon.workers import Workers
-from coil.domain.errors import CoilError, PoolExists
+from coil.domain.errors import CoilError, NodeNameTaken, PoolExists
 from coil.domain.names import NodeName
 from coil.domain.pool import Pool
 from coil.journal.journal import Journal
 from coil.store.contract import Store
+from coil.store.open import shown_url
 
 _log = structlog.get_logger()
 
@@ -29,6 +31,7 @@ class Ownership:
         self,
         *,
         node: NodeName,
+        presence: Presence,
         store: Store,
         store_url: str,
         journal: Journal,
@@ -41,8 +44,9 @@ class Ownership:
         period: float,
     ) -> None:
         self._node = node
+        self._presence = presence
         self._store = store
-        self._url = store_url
+        self._url = shown_url(store_url)
         self._journal = journal
         self._inventory = inventory
         self._keeper = keeper
@@ -52,6 +56,8 @@ class Ownership:
         self._problems = problems
         self._period = period
         self._one_sync = asyncio.Lock()
+        self.name_taken = ""
+        """Why this node's name is not ours, empty while it is."""
 
     async def watch_pools(self) -> None:
         """Apply pool changes live, for ever."""
@@ -73,17 +79,30 @@ class Ownership:
             await asyncio.sleep(self._period)
             await self.sync()
 
-    async def sync(self) -> None:
-        """Be equal to the store; a store that can't be asked is a problem, never an exception."""
+    async def sync(self) -> bool:
+        """Be equal to the store; False when it could not be asked.
+
+        A store that can't be asked, or that says that somebody else is this node, is a problem,
+        never an exception.
+        """
         try:
             async with self._one_sync:
                 await self._sync()
+        except NodeNameTaken as exc:
+            self.name_taken = exc.message
+            self._problems.put("node name", exc.message)
+            await self._keeper.disown()
+            return True
         except CoilError as exc:
             self._problems.put("store", exc.message)
-        else:
-            self._problems.clear("store")
+            return False
+        self._problems.clear("store")
+        self._problems.clear("node name")
+        self.name_taken = ""
+        return True
 
     async def _sync(self) -> None:
+        await self._presence.hold_name()
         identity = f"{await self._store.identity()} {self._url}"
         known = await self._workers.run(lambda _netlink: self._journal.store_identity())
         restore = self._is_remade(known, identity)

@@ -7,13 +7,16 @@ from pathlib import Path
 
 from coil.daemon.collect import GcMode
 from coil.domain.errors import ConfigError
-from coil.domain.names import NodeName
+from coil.domain.names import NodeName, RackName
 from coil.nodenet.plan import Tables
+from coil.store.open import shown_url
 
 DEFAULT_STORE = "sqlite:///var/lib/coil/store.db"
 DEFAULT_SOCKET = Path("/run/coil/coild.sock")
 DEFAULT_STATE_DIR = Path("/run/coil")
 _MIN_MTU, _MAX_MTU = 68, 65_535
+_MIN_LEASE = 5.0
+"""Seconds: an election of etcd must not cost a node its lease."""
 _MAX_SOCKET_PATH = 107
 """Bytes of sockaddr_un.sun_path less the NUL (unix(7))."""
 
@@ -23,6 +26,8 @@ class Settings:
     """Everything coild is told. Raises ConfigError for what cannot be."""
 
     node_name: NodeName
+    rack: RackName | None = None
+    """Blocks are taken from its ranges."""
     store: str = DEFAULT_STORE
     socket: Path = DEFAULT_SOCKET
     state_dir: Path = DEFAULT_STATE_DIR
@@ -53,6 +58,11 @@ class Settings:
         if self.metrics_addr:
             self.metrics_endpoint()
 
+    @property
+    def lease(self) -> float:
+        """Seconds after which a node that says nothing is taken for dead, but not yet for gone."""
+        return max(_MIN_LEASE, 3 * self.period)
+
     def metrics_endpoint(self) -> tuple[str, int]:
         """Host and port of ``metrics_addr``. Raises ConfigError."""
         host, colon, port = self.metrics_addr.rpartition(":")
@@ -67,6 +77,7 @@ class Settings:
         fields = asdict(self)
         tables = fields.pop("tables")
         fields |= tables | {
+            "store": shown_url(self.store),
             "socket": str(self.socket),
             "state_dir": str(self.state_dir),
             "gc": self.gc.value,

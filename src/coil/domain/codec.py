@@ -1,11 +1,13 @@
-"""How pools and claims are written down, the same in every store and in the journal. Pure."""
+"""How pools, claims and nodes are written down, in every store and in the journal. Pure."""
 
 from __future__ import annotations
 
 import json
+from ipaddress import ip_address
 
 from coil.domain.block import MAX_INDEX, BlockClaim, BlockId
-from coil.domain.names import parse_node_name, parse_pool_name
+from coil.domain.names import parse_node_name, parse_pool_name, parse_rack_name
+from coil.domain.node import Holder, NodeRecord
 from coil.domain.pool import Pool, parse_subnet
 
 
@@ -45,6 +47,61 @@ def claim_from_json(block: BlockId, text: str) -> BlockClaim:
     match read_json(text):
         case {"node": str(node), "revision": int(revision)} if 0 <= revision <= MAX_INDEX:
             return BlockClaim(block, parse_node_name(node), revision)
+    raise ValueError("a field is missing or of a wrong type")
+
+
+def node_to_json(record: NodeRecord) -> str:
+    """Everything but the name, which is the record's key."""
+    return json.dumps(
+        {
+            "holder": _holder_fields(record.holder),
+            "version": record.version,
+            "rack": record.rack or "",
+            "addresses": [str(address) for address in record.addresses],
+            "seen": record.seen,
+        }
+    )
+
+
+def node_from_json(name: str, text: str) -> NodeRecord:
+    """Inverse of node_to_json. Raises ValueError or CoilError for what that never wrote."""
+    match read_json(text):
+        case {
+            "holder": holder,
+            "version": str(version),
+            "rack": str(rack),
+            "addresses": [*addresses],
+            "seen": int(seen),
+        }:
+            return NodeRecord(
+                parse_node_name(name),
+                _to_holder(holder),
+                version,
+                parse_rack_name(rack) if rack else None,
+                tuple(ip_address(str(address)) for address in addresses),
+                seen,
+            )
+    raise ValueError("a field is missing or of a wrong type")
+
+
+def holder_to_json(holder: Holder) -> str:
+    """A holder alone."""
+    return json.dumps(_holder_fields(holder))
+
+
+def holder_from_json(text: str) -> Holder:
+    """Inverse of holder_to_json. Raises ValueError."""
+    return _to_holder(read_json(text))
+
+
+def _holder_fields(holder: Holder) -> dict[str, str]:
+    return {"machine": holder.machine, "boot": holder.boot, "place": holder.place}
+
+
+def _to_holder(fields: object) -> Holder:
+    match fields:
+        case {"machine": str(machine), "boot": str(boot), "place": str(place)}:
+            return Holder(machine, boot, place)
     raise ValueError("a field is missing or of a wrong type")
 
 

@@ -15,6 +15,10 @@ CoilError
  +- AttachmentNotFound
  +- AddressInUse
  +- AddressNotFound
+ +- NodeNameTaken
+ +- NodeNotFound
+ +- NodeAlive
+ +- InDoubt                  (transient: the store has to be asked first)
 
 The adapters add StoreError, JournalError and NodeNetError in their own ``errors.py``.
 """
@@ -100,3 +104,21 @@ class AddressInUse(CoilError):
 
 class AddressNotFound(CoilError):
     """An address lies in no block of this node."""
+
+
+class NodeNameTaken(CoilError):
+    """Another machine, or another coild of this one, has this node's name."""
+
+
+class NodeNotFound(CoilError):
+    """The store knows no such node."""
+
+
+class NodeAlive(CoilError):
+    """A node that lives cannot be released."""
+
+
+class InDoubt(CoilError):
+    """This node stood still for so long that its blocks may have been given to others."""
+
+    transient = True

@@ -146,6 +146,17 @@ class Journal:
         with self._transaction() as connection:
             connection.execute("REPLACE INTO meta VALUES ('store', ?)", (identity,))
 
+    def alive_at(self) -> float | None:
+        """When coild last said that it lives (CLOCK_BOOTTIME of this boot), None if never."""
+        with self._transaction() as connection:
+            row = connection.execute("SELECT value FROM meta WHERE key = 'alive'").fetchone()
+        return float(row[0]) if row else None
+
+    def set_alive_at(self, now: float) -> None:
+        """Say that coild lives."""
+        with self._transaction() as connection:
+            connection.execute("REPLACE INTO meta VALUES ('alive', ?)", (str(now),))
+
     def put_pools(self, pools: Iterable[Pool]) -> None:
         """Remember these pools and no others."""
         with self._transaction() as connection:

@@ -118,6 +118,21 @@ def uplink_mtu(netlink: NetlinkSocket) -> int:
     return min((link.mtu for link in uplinks), default=1500)
 
 
+def host_addresses(netlink: NetlinkSocket) -> tuple[IPv4Address | IPv6Address, ...]:
+    """The addresses others can reach this host by: global ones, of no container, sorted."""
+    links = [parse_link(payload) for _kind, payload in netlink.dump(m.dump_links())]
+    hosts = {link.ifindex for link in links if not find_owner(link.alias)}
+    found = {
+        entry.address
+        for version in VERSIONS
+        for _kind, payload in netlink.dump(m.dump_addresses(version))
+        if (entry := parse_address(payload)).ifindex in hosts
+        and not entry.address.is_link_local
+        and not entry.address.is_loopback
+    }
+    return tuple(sorted(found, key=lambda address: (address.version, int(address))))
+
+
 def loopback_index() -> int:
     """Index of ``lo`` in the caller's namespace: the link block routes are exported on."""
     return socket.if_nametoindex("lo")

@@ -20,12 +20,12 @@ FIELDS = frozenset({
     # what the glossary names: an operator searches logs of all programs by these
     "address", "block", "container_id", "ifname", "link", "namespace", "node", "pod", "pool",
     # of a request, a file, a process
-    "code", "command", "kept_aside", "path", "request_id", "socket", "version", "worker",
+    "code", "command", "kept_aside", "path", "request_id", "socket", "store", "version", "worker",
     # what happened and why
     "added", "faults", "kind", "known", "message", "mode", "outcome", "reason", "removed",
     "source", "subject", "why",
     # several, or how many
-    "blocks", "ended_attachments", "index", "pools",
+    "blocks", "ended_attachments", "index", "live_addresses", "pools",
 })  # fmt: skip
 """Every name a field may have, so that one thing has one name; a test holds all calls to it."""
 

@@ -26,6 +26,7 @@ from typing import Protocol
 
 from coil.domain.block import BlockClaim
 from coil.domain.names import NodeName, PoolName, RackName
+from coil.domain.node import NodeRecord, NodeStatus
 from coil.domain.pool import Pool, Subnet
 
 
@@ -103,7 +104,27 @@ class BlockStore(Protocol):
         """Whose each range of a pool is, by the range's first block. Raises PoolNotFound."""
 
 
-class Store(PoolStore, BlockStore, Protocol):
+class NodeStore(Protocol):
+    """What nodes say of themselves. A store for one machine keeps no records, and names none."""
+
+    async def hold_name(self, record: NodeRecord, seconds: float) -> None:
+        """Say that this node lives, for so many seconds from now; repeat it well before.
+
+        The first call of a process takes the name. Raises NodeNameTaken when somebody else has it
+        (``coil.domain.node.may_hold``): then nothing that the store says of this name is about us.
+        """
+
+    async def list_nodes(self) -> list[NodeStatus]:
+        """All nodes with a record, by name."""
+
+    async def find_node(self, name: NodeName) -> NodeStatus | None:
+        """One node's record, None when there is none."""
+
+    async def forget_node(self, name: NodeName) -> None:
+        """Remove a node's record, and so free its name; its blocks stay. Idempotent."""
+
+
+class Store(PoolStore, BlockStore, NodeStore, Protocol):
     """The whole contract."""
 
     async def identity(self) -> str:

@@ -55,6 +55,24 @@ class Keys:
         """The range that begins with block ``first``."""
         return f"{self.ranges(pool)}{first:0{_DIGITS}}"
 
+    @property
+    def nodes(self) -> str:
+        """Prefix of all nodes' records."""
+        return f"{self.prefix}nodes/"
+
+    def node(self, name: NodeName) -> str:
+        """What a node says of itself."""
+        return f"{self.nodes}{name}"
+
+    @property
+    def lives(self) -> str:
+        """Prefix of the signs of life."""
+        return f"{self.prefix}alive/"
+
+    def life(self, name: NodeName) -> str:
+        """A node's sign of life: it goes with the node's lease."""
+        return f"{self.lives}{name}"
+
     def owned(self, node: NodeName) -> str:
         """Prefix of what one node owns."""
         return f"{self.prefix}owned/{node}/"

@@ -12,6 +12,7 @@ from coil.store.etcd.address import EtcdAddress
 from coil.store.etcd.blocks import EtcdBlocks
 from coil.store.etcd.client import EtcdClient
 from coil.store.etcd.keys import Keys
+from coil.store.etcd.nodes import EtcdNodes
 from coil.store.etcd.wire import KeyValue, get, is_absent, put
 
 _FORMAT = 1
@@ -20,7 +21,7 @@ _OLDEST_SERVER = (3, 4)
 """Transactions inside transactions came with 3.3; 3.4 is the oldest that is tested."""
 
 
-class EtcdStore(EtcdBlocks):
+class EtcdStore(EtcdBlocks, EtcdNodes):
     """See ``coil.store.contract.Store`` for what the methods promise."""
 
     def __init__(self, address: EtcdAddress) -> None:

@@ -19,6 +19,7 @@ import structlog
 from coil.domain.block import MAX_INDEX, BlockClaim
 from coil.domain.errors import PoolExists
 from coil.domain.names import NodeName, PoolName, RackName
+from coil.domain.node import NodeRecord, NodeStatus
 from coil.domain.pool import Pool, Subnet
 from coil.store.contract import Release
 from coil.store.errors import StoreError, StoreUnavailable
@@ -201,6 +202,19 @@ class SqliteStore:
         """See the contract: none, ever."""
         await self._read(lambda records: records.require_pool(pool))
         return {}
+
+    async def hold_name(self, record: NodeRecord, seconds: float) -> None:
+        """See the contract: one machine has nobody to tell."""
+
+    async def list_nodes(self) -> list[NodeStatus]:
+        """See the contract: none, ever."""
+        return []
+
+    async def find_node(self, name: NodeName) -> NodeStatus | None:
+        """See the contract: None, ever."""
+
+    async def forget_node(self, name: NodeName) -> None:
+        """See the contract: there is none."""
 
     async def _watch(self, work: Work[T]) -> AsyncIterator[T]:
         """Yield what ``work`` reads now and whenever that, or the store itself, is another."""

@@ -1,0 +1,137 @@
+"""coilctl node: this node as its coild tells, and all nodes as the store knows them."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from coil.ctl.client import ask_list, ask_object
+from coil.ctl.common import Context, verb, with_store
+from coil.ctl.output import show_object, show_rows
+from coil.domain.errors import NodeAlive, NodeNotFound
+from coil.domain.names import NodeName, parse_node_name
+from coil.domain.node import NodeStatus
+from coil.store.contract import Store
+from coil.store.release import release_node
+
+_DANGER = """{node} may still be running: then its pods go on using their addresses, and its routing
+daemon goes on announcing them, until its coild has asked the store again. Another node may be given
+these blocks at once, and two pods would have one address. Do this only when the machine is off."""
+
+
+@click.group("node")
+def node_group() -> None:
+    """This node, and all the others."""
+
+
+@verb(node_group, "status")
+def status(context: Context) -> None:
+    """Show pools, blocks, attachments and problems of this node."""
+    found = ask_object(context.socket, "GET", "/status")
+    if context.output != "table":
+        show_object({**found, "blocks": ask_list(context.socket, "/blocks")}, context.output)
+        return
+    show_object({key: value for key, value in found.items() if key != "pools"}, "table")
+    columns = {
+        "pool": "POOL", "index": "BLOCK", "networks": "NETWORKS", "used": "USED",
+        "cooling": "COOLING", "free": "FREE", "exported": "EXPORTED",
+    }  # fmt: skip
+    show_rows(ask_list(context.socket, "/blocks"), "table", columns, "this node owns no block")
+
+
+@verb(node_group, "list")
+def list_nodes(context: Context) -> None:
+    """List nodes, with their racks and blocks, and whether they live."""
+
+    async def read(store: Store) -> list[dict[str, object]]:
+        nodes = await store.list_nodes()
+        blocks: dict[NodeName, int] = {}
+        for pool in await store.list_pools():
+            for claim in await store.list_pool_blocks(pool.name):
+                blocks[claim.node] = blocks.get(claim.node, 0) + 1
+        known = {found.record.name for found in nodes}
+        rows = [{**_summary(found), "blocks": blocks.get(found.record.name, 0)} for found in nodes]
+        # An owner without a record: it was removed by hand, or the node never came that far.
+        return rows + [
+            {"name": node, "alive": False, "blocks": count}
+            for node, count in sorted(blocks.items())
+            if node not in known
+        ]
+
+    columns = {
+        "name": "NODE", "alive": "ALIVE", "rack": "RACK", "addresses": "ADDRESSES",
+        "blocks": "BLOCKS", "version": "VERSION", "age": "SEEN",
+    }  # fmt: skip
+    empty = "no node has a record (the embedded store keeps none)"
+    show_rows(with_store(context, read), context.output, columns, empty)
+
+
+@verb(node_group, "show")
+@click.argument("name")
+def show(context: Context, name: str) -> None:
+    """Show one node as the store knows it."""
+    node = parse_node_name(name)
+
+    async def read(store: Store) -> dict[str, object]:
+        found = await store.find_node(node)
+        claims = await store.list_node_blocks(node)
+        if found is None and not claims:
+            raise _not_found(node)
+        pools = {pool.name: pool for pool in await store.list_pools()}
+        summary = _summary(found) if found else {"name": node, "alive": False}
+        return {
+            **summary,
+            "machine": found.record.holder.machine if found else "",
+            "blocks": [
+                {"pool": c.id.pool, "index": c.id.index,
+                 "networks": list(map(str, pools[c.id.pool].block(c.id.index).networks))}
+                for c in claims if c.id.pool in pools
+            ],
+        }  # fmt: skip
+
+    show_object(with_store(context, read), context.output)
+
+
+@verb(node_group, "release")
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Even if the node lives. Read what is asked.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def release(context: Context, name: str, *, force: bool, yes: bool) -> None:
+    """Take back all blocks of a node that is gone for good, and free its name."""
+    node = parse_node_name(name)
+
+    async def look(store: Store) -> tuple[NodeStatus | None, int]:
+        return await store.find_node(node), len(await store.list_node_blocks(node))
+
+    found, count = with_store(context, look)
+    if found is None and not count:
+        raise _not_found(node)
+    if (found is None or found.alive) and not force:
+        why = "is alive" if found else "has no record, so nobody knows whether it lives"
+        raise NodeAlive(
+            f"node {node} {why}: drain it and end its coild first, or use --force if you know that "
+            "its machine is off"
+        )
+    if not yes:
+        click.echo(_DANGER.format(node=node))
+        click.confirm(f"release {count} blocks of {node}?", abort=True)
+    released = with_store(context, lambda store: release_node(store, node))
+    click.echo(f"node {node} released: {len(released)} blocks are free")
+
+
+def _not_found(node: NodeName) -> NodeNotFound:
+    return NodeNotFound(f"the store knows no node {node}; coilctl node list shows those it knows")
+
+
+def _summary(found: NodeStatus) -> dict[str, object]:
+    record = found.record
+    return {
+        "name": record.name,
+        "alive": found.alive,
+        "rack": record.rack or "",
+        "addresses": [str(address) for address in record.addresses],
+        "version": record.version,
+        "seen": record.seen,
+        "age": f"{max(0, int(time.time()) - record.seen)} s ago",
+    }

@@ -1,0 +1,50 @@
+"""Who this coild is, and its sign of life in the store."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from coil import __version__
+from coil.daemon.settings import Settings
+from coil.daemon.workers import Workers
+from coil.domain.node import Holder, NodeRecord
+from coil.nodenet.observe import host_addresses
+from coil.process import clock
+from coil.store.contract import NodeStore
+
+_MACHINE_ID = Path("/etc/machine-id")
+
+
+class Presence:
+    """Holds this node's name in the store."""
+
+    def __init__(self, settings: Settings, store: NodeStore, workers: Workers) -> None:
+        self._settings = settings
+        self._store = store
+        self._workers = workers
+        self._holder = _holder(settings.state_dir)
+
+    async def hold_name(self) -> None:
+        """Say that this node lives. Raises NodeNameTaken, StoreError."""
+        addresses = await self._workers.run(host_addresses)
+        record = NodeRecord(
+            name=self._settings.node_name,
+            holder=self._holder,
+            version=__version__,
+            rack=self._settings.rack,
+            addresses=addresses,
+            seen=int(time.time()),
+        )
+        await self._store.hold_name(record, self._settings.lease)
+
+
+def _holder(state_dir: Path) -> Holder:
+    boot = clock.boot_id()
+    try:
+        machine = _MACHINE_ID.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        machine = ""
+    # A machine without an id of its own is another one after each boot.
+    netns = Path("/proc/self/ns/net").stat().st_ino
+    return Holder(machine or boot, boot, f"netns {netns}, {state_dir}")

@@ -1,0 +1,117 @@
+"""Notices that coild stood still (paused, suspended, dead), and asks the store before going on.
+
+While this process did nothing the store may have given its blocks to others. So after each
+standstill the first thing is to ask; until then no address is given and no block is announced anew.
+A store that cannot be asked stops nothing, unless the standstill was longer than it takes to be
+declared gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from coil.daemon.blocks import BlockKeeper
+from coil.domain.errors import InDoubt
+from coil.journal.journal import Journal
+
+_log = structlog.get_logger()
+
+_TICK = 0.5
+_STILL = 2.5
+"""Seconds. A loop that was busy is late by a tenth of it; asking once too often does no harm."""
+_STAMP_SECONDS = 5.0
+"""At most between stamps in the journal, by which a later coild knows how long nobody was here."""
+
+
+class Vigil:
+    """See module. Times are of the journal's clock (CLOCK_BOOTTIME: it counts suspends)."""
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        journal: Journal,
+        keeper: BlockKeeper,
+        sync: Callable[[], Awaitable[bool]],
+        lease: float,
+    ) -> None:
+        """``sync`` says whether the store could be asked; ``lease``: see Settings."""
+        self._clock = clock
+        self._journal = journal
+        self._keeper = keeper
+        self._sync = sync
+        # Half: the lease was last renewed up to a third of it before the standstill began.
+        self._patience = lease / 2
+        self._stamp_seconds = min(_STAMP_SECONDS, lease / 10)
+        self._tick = clock()
+        self._gone = 0.0
+        self._stamped = 0.0
+        self._asking = asyncio.Lock()
+
+    def start(self) -> None:
+        """Look how long there was no coild, before anything is served."""
+        stamp = self._journal.alive_at()
+        gone = self._clock() - stamp if stamp is not None else 0.0
+        # A journal of an earlier boot: the machine was down, nobody knows for how long.
+        if self._journal.rebooted:
+            gone = float("inf")
+        if gone > self._patience:
+            self._stood_still(gone)
+
+    async def confirm(self) -> None:
+        """Return when it is sure that this node's blocks are its own; at once, as a rule.
+
+        Raises InDoubt when that cannot be known now.
+        """
+        self._look()
+        if not self._keeper.in_doubt:
+            return
+        async with self._asking:
+            if self._keeper.in_doubt and not await self._sync() and not self._may_go_on():
+                raise InDoubt(
+                    f"coild stood still for {_duration(self._gone)}, and the store cannot be asked "
+                    "whether this node's blocks are still its own; try again later"
+                )
+
+    async def run(self) -> None:
+        """Watch the clock, for ever."""
+        while True:
+            await asyncio.sleep(_TICK)
+            self._look()
+            if self._keeper.in_doubt:
+                async with self._asking:
+                    if self._keeper.in_doubt and not await self._sync():
+                        self._may_go_on()
+            elif self._tick - self._stamped > self._stamp_seconds:
+                self.stamp()
+
+    def stamp(self) -> None:
+        """Leave a later coild word that this one was here, unless it is in doubt itself."""
+        if not self._keeper.in_doubt:
+            self._stamped = self._tick
+            self._journal.set_alive_at(self._tick)
+
+    def _look(self) -> None:
+        now = self._clock()
+        if now - self._tick > _STILL:
+            self._stood_still(now - self._tick)
+        self._tick = now
+
+    def _stood_still(self, seconds: float) -> None:
+        _log.warning("stood still: asking the store first", reason=_duration(seconds))
+        self._gone = max(self._gone, seconds)
+        self._keeper.in_doubt = True
+
+    def _may_go_on(self) -> bool:
+        """Whether, without the store, it was too short for anybody to take this node for gone."""
+        if self._gone > self._patience:
+            return False
+        self._gone, self._keeper.in_doubt = 0.0, False
+        return True
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds != float("inf") else "a reboot"

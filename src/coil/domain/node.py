@@ -1,0 +1,55 @@
+"""What a node says of itself in the store, and who may say it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from coil.domain.names import NodeName, RackName
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Which process holds a node's name: two that differ are never the same coild."""
+
+    machine: str
+    """Stays through reboots: machine-id(5)."""
+    boot: str
+    """Another one after each boot."""
+    place: str
+    """Network namespace and state directory: tells coilds of one machine apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """A node as it was when it last wrote its record."""
+
+    name: NodeName
+    holder: Holder
+    version: str
+    rack: RackName | None
+    addresses: tuple[IPv4Address | IPv6Address, ...]
+    """Of the host, where others reach it; no pod's."""
+    seen: int
+    """When it was written: seconds since 1970, by the node's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """A record, and whether its node has shown in time that it lives."""
+
+    record: NodeRecord
+    alive: bool
+
+
+def may_hold(holder: Holder, recorded: Holder | None, living: Holder | None) -> bool:
+    """Whether ``holder`` may have a node's name.
+
+    ``recorded`` has it in the node's record; ``living`` has shown that it lives, None when nobody
+    has lately. A name stays with its machine until an operator or the controller releases it: a
+    machine that is cut off may come back with all its pods. On one machine a new boot takes over
+    at once, and another coild of the same boot waits until the first is known to have ended.
+    """
+    if recorded is not None and recorded.machine != holder.machine:
+        return False
+    return living is None or living.boot != holder.boot or living.place == holder.place

@@ -1,0 +1,65 @@
+"""Several nodes with one etcd: every machine is a namespace, cabled to the one etcd runs in."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from coil.lab.etcd import EtcdMember
+from coil.lab.host import cable
+from coil.lab.host import host as new_host
+from daemon.conftest import Machine, machines, pods
+
+__all__ = ["machines", "pods"]
+
+ETCD = "192.0.2.100"
+
+
+class Cluster:
+    """etcd and nodes that reach it, and nothing else, by a cable each."""
+
+    def __init__(self, make, member):
+        self._make = make
+        self.member = member
+        self.store = f"etcd://{ETCD}:2379/t?timeout=1"
+        self.nodes = []
+
+    def node(self, name="", *, pool="", **start):
+        """A node whose coild runs; the first one may make the pool."""
+        number = len(self.nodes)
+        made: Machine = self._make(name or f"n{number}", self.store)
+        self.connect(made, number)
+        self.nodes.append(made)
+        if pool:
+            made.ctl("pool", "create", "default", *pool.split())
+        options = [f"--{key}={value}" for key, value in {"period": 1, **start}.items()]
+        made.start(*options)
+        return made
+
+    def connect(self, machine, number):
+        cable(machine.host, self.member.host, f"172.31.{number}.0/30", ifname=f"up{number}")
+        machine.host.run("ip", "route", "add", f"{ETCD}/32", "via", f"172.31.{number}.2")
+
+    def cut(self, machine):
+        """Nothing of this node reaches etcd any more, and nothing tells either of them."""
+        machine.host.run("ip", "route", "replace", "blackhole", f"{ETCD}/32")
+
+    def heal(self, machine):
+        number = self.nodes.index(machine)
+        machine.host.run("ip", "route", "replace", f"{ETCD}/32", "via", f"172.31.{number}.2")
+
+
+@pytest.fixture
+def cluster(machines):
+    with ExitStack() as stack:
+        host = stack.enter_context(new_host("coil-etcd"))
+        host.run("ip", "addr", "add", f"{ETCD}/32", "dev", "lo")
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="etcd-", dir="/dev/shm"))
+        member = EtcdMember("m0", ETCD, Path(folder), host)
+        stack.callback(member.stop)
+        member.start([member])
+        member.wait_ready()
+        yield Cluster(machines, member)

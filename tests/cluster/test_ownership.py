@@ -1,0 +1,198 @@
+"""Whose a block is, through outages, pauses and deaths: coild on a real etcd."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+
+import pytest
+
+from coil.lab.errors import LabError
+from coil.lab.wait import until
+
+POOL = "10.77.0.0/24 --block-bits=2 --cool-down=0s"
+TINY = "10.77.0.0/30 --block-bits=2 --cool-down=0s"
+
+
+def owned(machine):
+    return {
+        tuple(row["networks"]) for row in machine.listing("block", "list", "--node", machine.name)
+    }
+
+
+def exported(machine):
+    return set(machine.routes(119))
+
+
+def problems(machine):
+    return [row["kind"] for row in machine.listing("node", "status")["problems"]]
+
+
+def pause(machine):
+    os.kill(machine._process.pid, signal.SIGSTOP)
+
+
+def resume(machine):
+    os.kill(machine._process.pid, signal.SIGCONT)
+
+
+def test_nodes_share_a_pool_and_each_announces_what_it_owns(cluster, pods):
+    one, two = cluster.node(pool=POOL), cluster.node()
+    for machine in (one, two):
+        machine.add("c1", pods())
+        assert exported(machine) == {network for row in owned(machine) for network in row}
+    assert exported(one)
+    assert not exported(one) & exported(two)
+
+
+def test_a_node_says_who_it_is(cluster):
+    cluster.node(pool=POOL, rack="r1")
+    (row,) = cluster.nodes[0].listing("node", "list")
+    assert (row["name"], row["rack"], row["alive"]) == ("n0", "r1", True)
+    assert row["addresses"] == ["172.31.0.1", "192.0.2.7", "2001:db8::7"]
+    (rack,) = cluster.nodes[0].listing("rack", "list")
+    assert (rack["rack"], rack["blocks_inside"], rack["blocks_outside"]) == ("r1", 1, 0)
+
+
+def test_an_outage_stops_nothing_that_a_node_can_do_with_what_it_owns(cluster, pods):
+    machine = cluster.node(pool=POOL)
+    machine.add("c0", pods())
+    cluster.member.suspend()
+    until(lambda: problems(machine) == ["store"], "the outage is noticed")
+    first = machine.add("c1", pods())
+    machine.delete("c0")
+    machine.kill()
+    machine.start("--period=1")
+    assert machine.add("c1", first.json["interfaces"][1]["sandbox"]).addresses == first.addresses
+    machine.delete("c1")
+    assert exported(machine)
+    cluster.member.resume()
+    until(lambda: problems(machine) == [], "the end of the outage is noticed", 20)
+    assert exported(machine) == {network for row in owned(machine) for network in row}
+
+
+def test_a_claim_of_unknown_outcome_is_settled_and_nothing_is_lost(cluster, pods):
+    machine = cluster.node(pool=POOL)
+    free = 4
+    cluster.member.suspend()
+    netns = pods(free + 1)
+    for number in range(free):
+        machine.add(f"c{number}", netns[number])
+    reply = machine.cni("ADD", "more", netns[free], timeout=3)
+    assert reply.code == 11
+    cluster.member.resume()
+    until(lambda: machine.cni("ADD", "more", netns[free]).status == 0, "etcd is back", 30)
+    assert exported(machine) == {network for row in owned(machine) for network in row}
+    assert len(machine.used()) == free + 1
+
+
+def test_a_block_that_was_taken_away_is_withdrawn_at_once(cluster, pods):
+    machine = cluster.node(pool=POOL)
+    machine.add("c1", pods())
+    before = exported(machine)
+    refused = machine.ctl("node", "release", "n0", "--yes", check=False)
+    assert refused.returncode == 1
+    assert "alive" in refused.stderr
+    machine.ctl("node", "release", "n0", "--yes", "--force")
+    until(lambda: not exported(machine) & before, "the lost block is withdrawn")
+    machine.delete("c1")
+    again = machine.add("c2", pods())
+    assert exported(machine) == {network for row in owned(machine) for network in row}
+    assert again.addresses
+
+
+def test_a_node_that_was_paused_gives_nothing_of_what_it_lost_meanwhile(cluster, pods):
+    paused, other = cluster.node(pool=TINY), cluster.node()
+    paused.add("c1", pods())
+    (block,) = exported(paused)
+    pause(paused)
+    until(lambda: not other.listing("node", "show", "n0")["alive"], "the lease has ended", 20)
+    other.ctl("node", "release", "n0", "--yes")
+    until(lambda: other.cni("ADD", "c1", pods()).status == 0, "the other node has the block")
+    assert exported(other) == {block}
+    waiting = paused.spawn("ADD", "c2", pods(), timeout=5)
+    resume(paused)
+    out, _ = waiting.communicate(timeout=30)
+    assert '"code": 11' in out
+    assert exported(paused) == set()
+    assert paused.used().keys() == {"10.77.0.0"}
+
+
+def test_a_node_that_was_cut_off_loses_what_others_took_as_soon_as_it_is_back(cluster, pods):
+    lost, other = cluster.node(pool=TINY), cluster.node()
+    lost.add("c1", pods())
+    cluster.cut(lost)
+    until(lambda: problems(lost) == ["store"], "the cut is noticed", 20)
+    lost.add("c2", pods())
+    assert exported(lost)
+    until(lambda: not other.listing("node", "show", "n0")["alive"], "the lease has ended", 20)
+    other.ctl("node", "release", "n0", "--yes")
+    until(lambda: other.cni("ADD", "c1", pods()).status == 0, "the other node has the block")
+    cluster.heal(lost)
+    until(lambda: not exported(lost), "the node that is back withdraws", 20)
+    assert lost.cni("ADD", "c3", pods(), timeout=3).code == 11
+
+
+def test_a_node_that_was_dead_for_long_asks_before_it_announces(cluster, pods):
+    dead, other = cluster.node(pool=TINY), cluster.node()
+    dead.add("c1", pods())
+    dead.kill()
+    dead.host.run("ip", "route", "flush", "table", "119")
+    until(lambda: not other.listing("node", "show", "n0")["alive"], "the lease has ended", 20)
+    other.ctl("node", "release", "n0", "--yes")
+    until(lambda: other.cni("ADD", "c1", pods()).status == 0, "the other node has the block")
+    cluster.cut(dead)
+    dead.start("--period=1")
+    refused = dead.cni("ADD", "c2", pods(), timeout=6)
+    assert refused.code == 11
+    assert "stood still" in refused.json["msg"]
+    assert not exported(dead)
+    dead.delete("c1")
+    cluster.heal(dead)
+    until(lambda: dead.listing("node", "list")[0]["alive"], "the node is back", 20)
+    assert not exported(dead)
+
+
+def test_a_name_is_held_by_one_coild_of_a_machine(cluster):
+    first = cluster.node("same", pool=POOL)
+    with pytest.raises(LabError, match="in use by another coild"):
+        cluster.node("same")
+    assert exported(first)
+
+
+def test_another_machine_cannot_take_a_name_before_it_is_released(cluster):
+    machine = cluster.node(pool=POOL)
+    machine.stop()
+    key = "/t/nodes/n0"
+    text = cluster.member.ctl("get", "--print-value-only", key).stdout
+    foreign = re.sub(r'"machine": "[^"]*"', '"machine": "another"', text).strip()
+    cluster.member.ctl("put", key, foreign)
+    with pytest.raises(LabError, match="that of another machine"):
+        machine.start("--period=1")
+    until(lambda: not machine.listing("node", "show", "n0")["alive"], "the lease has ended", 20)
+    machine.ctl("node", "release", "n0", "--yes")
+    machine.start("--period=1")
+    assert exported(machine) == {network for row in owned(machine) for network in row}
+
+
+def test_a_node_nobody_knows_cannot_be_released(cluster):
+    machine = cluster.node(pool=POOL)
+    refused = machine.ctl("node", "release", "absent", "--yes", "--force", check=False)
+    assert refused.returncode == 1
+    assert "knows no node absent" in refused.stderr
+
+
+def test_a_wrong_endpoint_is_a_problem_that_is_told_and_mended_by_a_restart(cluster, pods):
+    machine = cluster.node(pool=POOL)
+    machine.stop()
+    right = machine.store
+    machine.store = "etcd://192.0.2.101:2379/t?timeout=0.3"
+    machine.start("--period=1")
+    (problem,) = machine.listing("node", "status")["problems"]
+    assert "192.0.2.101:2379" in problem["problem"]
+    machine.stop()
+    machine.store = right
+    machine.start("--period=1")
+    assert problems(machine) == []
+    machine.add("c1", pods())
