@@ -1,0 +1,136 @@
+"""A small fabric for tests: routers are hosts, links are veth pairs with a /31 and a /127."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from coil.lab.bird import Bird
+from coil.lab.host import host as new_host
+from coil.lab.host import run
+from coil.routing.model import Neighbour, Role, Router
+
+LINKS4 = IPv4Network("172.30.0.0/16")
+LINKS6 = IPv6Network("fd00:30::/64")
+
+
+class Member:
+    """A router to be: its host, loopbacks, and the neighbours its links made."""
+
+    def __init__(self, name, role, asn, host, number):
+        self.name, self.role, self.asn, self.host = name, role, asn, host
+        self.loopbacks = (IPv4Address(f"10.0.0.{number}"), IPv6Address(f"fd00::{number}"))
+        self.neighbours = []
+        self.daemon = None
+
+    def router(self, **more):
+        return Router(
+            self.name, self.role, self.asn, self.loopbacks, tuple(self.neighbours), **more
+        )
+
+    def hops(self, destination, family=None):
+        """The next hops the kernel has for a route, or None when it has no such route."""
+        family = family or ("-6" if ":" in destination else "-4")
+        found = self.host.ip(family, "route", "show", destination)
+        if not found:
+            return None
+        (route,) = found
+        hops = route.get("nexthops", [route])
+        return sorted(hop.get("dev", route.get("type")) for hop in hops)
+
+    def source(self, destination):
+        family = "-6" if ":" in destination else "-4"
+        return self.host.ip(family, "route", "show", destination)[0].get("prefsrc")
+
+    def destinations(self, family):
+        return {r["dst"] for r in self.host.ip(family, "route", "show") if r["protocol"] == "bird"}
+
+    def own(self, *networks):
+        """What coild does for a claimed block."""
+        for network in networks:
+            self.host.run("ip", "route", "add", network, "dev", "lo", "table", "119", "proto", "30")
+
+    def disown(self, *networks):
+        for network in networks:
+            family = "-6" if ":" in network else "-4"
+            self.host.run("ip", family, "route", "del", network, "table", "119")
+
+    def silence(self, ifname):
+        """Let nothing through a link any more; it stays up, so only silence tells."""
+        self._filter("-I", ifname)
+
+    def unsilence(self, ifname):
+        self._filter("-D", ifname)
+
+    def _filter(self, verb, ifname):
+        for program in ("iptables", "ip6tables"):
+            for chain, side in (("INPUT", "-i"), ("OUTPUT", "-o"), ("FORWARD", "-i")):
+                self.host.run(program, "-w", verb, chain, side, ifname, "-j", "DROP")
+
+    def reaches(self, address):
+        return self.host.run("ping", "-c1", "-W1", address, check=False).returncode == 0
+
+
+class Fabric:
+    def __init__(self, stack, directory):
+        self._stack = stack
+        self._directory = directory
+        self._links = 0
+        self.members = {}
+
+    def add(self, name, role, asn):
+        host = self._stack.enter_context(new_host(f"coil-{name}"))
+        member = Member(name, Role(role), asn, host, len(self.members) + 1)
+        for key in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+            host.run("sysctl", "-qw", f"net/{key}=1")
+        for key in ("ipv4/fib_multipath_hash_policy", "ipv6/fib_multipath_hash_policy"):
+            host.run("sysctl", "-qw", f"net/{key}=1")
+        for address in member.loopbacks:
+            host.run("ip", "addr", "add", str(address), "dev", "lo")
+        self.members[name] = member
+        return member
+
+    def link(self, one, other):
+        """Connect two; each end is called after the other router."""
+        ends = self.members[one], self.members[other]
+        a, b = ends
+        run(["ip", "link", "add", b.name, "netns", a.host.name, "type", "veth",
+             "peer", a.name, "netns", b.host.name])  # fmt: skip
+        first = 2 * self._links
+        self._links += 1
+        for place, (here, there) in enumerate((ends, ends[::-1])):
+            here.host.run("ip", "addr", "add", f"{LINKS4[first + place]}/31", "dev", there.name)
+            here.host.run(
+                "ip", "addr", "add", f"{LINKS6[first + place]}/127", "dev", there.name, "nodad"
+            )
+            here.host.run("ip", "link", "set", there.name, "up")
+            for links in (LINKS4, LINKS6):
+                address = links[first + 1 - place]
+                here.neighbours.append(Neighbour(address, there.asn, there.name))
+
+    def bird(self, name, **more):
+        member = self.members[name]
+        member.daemon = Bird(member.host, member.router(**more), self._directory / name)
+        self._stack.callback(member.daemon.stop)
+        member.daemon.start()
+
+    def show(self):
+        for member in self.members.values():
+            if isinstance(member.daemon, Bird):
+                print(f"--- {member.name}", member.daemon.log.read_text()[-2000:])
+                print(member.daemon.ctl("show", "protocols", check=False).stdout)
+                print(json.dumps(member.host.ip("route", "show"), indent=None))
+
+
+def rack_and_spine(stack, directory):
+    """A spine, two ToRs of one rack, two nodes at both."""
+    fabric = Fabric(stack, directory)
+    fabric.add("spine", "spine", 65000)
+    for tor in ("tor1", "tor2"):
+        fabric.add(tor, "tor", 65001)
+        fabric.link(tor, "spine")
+    for node in ("node1", "node2"):
+        fabric.add(node, "node", 65001)
+        for tor in ("tor1", "tor2"):
+            fabric.link(node, tor)
+    return fabric
