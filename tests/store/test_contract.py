@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -22,7 +23,9 @@ from coil.domain.errors import (
     SubnetOverlap,
 )
 from coil.domain.names import NodeName, PoolName
+from coil.domain.node import Holder, NodeRecord
 from coil.domain.pool import Pool, parse_subnet
+from coil.domain.survey import Survey
 from coil.store.contract import Release, Store
 from coil.store.errors import StoreUnavailable
 from store.rigs import Rig, client
@@ -543,6 +546,102 @@ async def test_a_watch_that_begins_in_an_outage_gives_its_first_item_after_it(ri
         assert await asyncio.wait([waiting], timeout=0.5) == (set(), {waiting})
         rig.resume()
         assert await waiting == [pool()]
+
+
+# Leadership
+
+ROLE = "controller"
+
+
+async def test_one_of_many_leads_and_goes_on_while_it_renews(rig: Rig) -> None:
+    async with clients(rig, 5) as stores:
+        names = [f"p{number}" for number in range(5)]
+        told = await asyncio.gather(
+            *(store.lead(ROLE, name, 2) for store, name in zip(stores, names, strict=True))
+        )
+        assert told.count(True) == 1
+        leader = names[told.index(True)]
+        for _ in range(6):  # longer than what was asked for at once
+            await asyncio.sleep(0.5)
+            for store, name in zip(stores, names, strict=True):
+                assert await store.lead(ROLE, name, 2) is (name == leader)
+            assert await stores[0].find_leader(ROLE) == leader
+        assert await stores[0].lead("another role", "anybody", 2)
+
+
+async def test_a_leader_that_does_not_renew_is_followed_but_not_before_its_time(rig: Rig) -> None:
+    async with clients(rig, 2) as (store, other):
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        assert await store.lead(ROLE, "a", 2)
+        while not await other.lead(ROLE, "b", 60):
+            await asyncio.sleep(0.05)
+        assert loop.time() - began >= 2
+        assert not await store.lead(ROLE, "a", 2)
+        assert await store.find_leader(ROLE) == "b"
+
+
+async def test_who_resigns_is_followed_at_once_and_nobody_else_can_do_it_for_it(rig: Rig) -> None:
+    async with clients(rig, 2) as (store, other):
+        assert await store.find_leader(ROLE) is None
+        assert await store.lead(ROLE, "a", 60)
+        await other.resign(ROLE, "b")
+        assert not await other.lead(ROLE, "b", 60)
+        await store.resign(ROLE, "a")
+        await store.resign(ROLE, "a")
+        assert await store.find_leader(ROLE) is None
+        assert await other.lead(ROLE, "b", 60)
+
+
+async def test_nobody_begins_to_lead_in_an_outage(rig: Rig) -> None:
+    async with client(rig) as store:
+        rig.suspend()
+        for call in (store.lead(ROLE, "a", 60), store.find_leader(ROLE), store.resign(ROLE, "a")):
+            with pytest.raises(StoreUnavailable):
+                await call
+        rig.resume()
+        for _ in range(50):
+            with contextlib.suppress(StoreUnavailable):  # the connection comes back within a second
+                assert await store.lead(ROLE, "a", 60)
+                break
+            await asyncio.sleep(0.1)
+        assert await store.find_leader(ROLE) == "a"
+
+
+# The controller's view
+
+
+async def test_a_survey_shows_pools_and_claims_as_of_one_moment(rig: Rig) -> None:
+    async with client(rig) as store:
+        assert await store.survey() == Survey()
+        one, two = pool(), pool("other", "10.1.0.0/24", bits=3)
+        for each in (one, two):
+            await store.create_pool(each)
+        claims = await store.claim_blocks(A, NAME, 3) + await store.claim_blocks(B, OTHER, 2)
+        seen = await store.survey()
+        assert (seen.pools, seen.claims) == ((one, two), tuple(claims))
+        assert (seen.hidden, seen.stale, seen.unreadable) == ((), (), ())
+
+
+async def test_nothing_is_taken_from_a_node_that_never_had_a_record(rig: Rig) -> None:
+    async with client(rig) as store:
+        await store.create_pool(pool())
+        (claim,) = await store.claim_blocks(A, NAME, 1)
+        record = NodeRecord(A, Holder("m", "b", "p"), "1", None, (), 0)
+        assert await store.take_block(claim, record) is Release.NOT_GONE
+        assert not await store.take_name(record)
+        assert await store.list_node_blocks(A) == [claim]
+
+
+async def test_a_claim_that_is_in_order_needs_no_mending(rig: Rig) -> None:
+    async with client(rig) as store:
+        await store.create_pool(pool())
+        (claim,) = await store.claim_blocks(A, NAME, 1)
+        assert not await store.mend_claim(claim)
+        assert await store.list_node_blocks(A) == [claim]
+        await store.release_block(claim)
+        assert not await store.mend_claim(claim)
+        assert await store.list_node_blocks(A) == []
 
 
 # Identity and end

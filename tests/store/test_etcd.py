@@ -6,19 +6,24 @@ import asyncio
 import re
 import secrets
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
+from coil.domain.block import BlockClaim
 from coil.domain.errors import CoilError, ConfigError, OutOfBlocks
 from coil.domain.names import NodeName, PoolName, RackName
+from coil.domain.node import Holder, NodeRecord
 from coil.domain.pool import Pool, parse_subnet
 from coil.domain.ranges import range_of
+from coil.domain.survey import Survey
 from coil.lab.etcd import EtcdMember, local_etcd
-from coil.store.contract import Release
+from coil.store.contract import Release, Store
 from coil.store.errors import StoreCorrupt, StoreError, StoreUnavailable
 from coil.store.open import open_store
 from store.rigs import EtcdRig, client
@@ -379,6 +384,114 @@ async def test_nodes_without_a_rack_keep_out_of_the_ranges_of_racks(prefixed: Et
         for number in range(30):
             (claim,) = await store.claim_blocks(NodeName(f"n{number}"), NAME, 1)
             assert range_of(made, claim.id.index).first not in owners
+
+
+# Nodes that are gone
+
+
+def record(name: NodeName = A, seen: int = 1) -> NodeRecord:
+    return NodeRecord(name, Holder("machine", "boot", "place"), "1", None, (), seen)
+
+
+@asynccontextmanager
+async def gone_node(rig: EtcdRig) -> AsyncIterator[tuple[Store, NodeRecord, list[BlockClaim]]]:
+    """A node that had two blocks and whose lease has ended."""
+    async with client(rig) as store, client(rig) as node:
+        await store.create_pool(pool())
+        await node.hold_name(record(), 2)
+        claims = await node.claim_blocks(A, NAME, 2)
+        rig.member.ctl("del", f"{rig.prefix}alive/{A}")
+        yield store, record(), claims
+
+
+async def test_a_node_that_is_gone_loses_its_blocks_and_its_name(prefixed: EtcdRig) -> None:
+    async with gone_node(prefixed) as (store, gone, claims):
+        for claim in claims:
+            assert await store.take_block(claim, gone) is Release.RELEASED
+            assert await store.take_block(claim, gone) is Release.NOT_OWNER
+        assert await store.take_name(gone)
+        assert not await store.take_name(gone)
+        assert await store.survey() == Survey(pools=(pool(),))
+
+
+async def test_what_a_node_lost_to_another_is_not_taken_from_the_other(prefixed: EtcdRig) -> None:
+    async with gone_node(prefixed) as (store, gone, claims):
+        await store.release_block(claims[0])
+        (theirs,) = await store.reclaim_blocks(B, NAME, [claims[0].id.index])
+        assert await store.take_block(claims[0], gone) is Release.NOT_OWNER
+        assert await store.list_node_blocks(B) == [theirs]
+
+
+@pytest.mark.parametrize("how", ["lives", "was here since", "another machine"])
+async def test_nothing_is_taken_from_a_node_that_came_back(prefixed: EtcdRig, how: str) -> None:
+    async with gone_node(prefixed) as (store, gone, claims), client(prefixed) as node:
+        if how == "another machine":
+            await store.forget_node(A)
+            await node.hold_name(replace(gone, holder=Holder("other", "boot", "place")), 60)
+        else:
+            await node.hold_name(record(seen=2), 60)
+        if how == "was here since":
+            prefixed.member.ctl("del", f"{prefixed.prefix}alive/{A}")
+        for claim in claims:
+            assert await store.take_block(claim, gone) is Release.NOT_GONE
+        assert not await store.take_name(gone)
+        assert await store.list_node_blocks(A) == claims
+
+
+async def test_a_survey_tells_what_it_cannot_read_and_reads_the_rest(prefixed: EtcdRig) -> None:
+    foreign = ["pools/zz", "nodes/n1", "alive/n2", "blocks/default/x", "owned/n3/default/1"]
+    async with client(prefixed) as store:
+        await store.create_pool(pool())
+        await store.hold_name(record(), 60)
+        await store.hold_name(record(NodeName("n2")), 60)
+        claims = await store.claim_blocks(A, NAME, 1)
+        for key in foreign:
+            prefixed.member.ctl("put", prefixed.prefix + key, "what?")
+        seen = await store.survey()
+        assert sorted(each.key.removeprefix(prefixed.prefix) for each in seen.unreadable) == sorted(
+            foreign
+        )
+        assert all(each.reason for each in seen.unreadable)
+        assert (seen.pools, seen.claims) == ((pool(),), tuple(claims))
+        assert [(each.record.name, each.alive) for each in seen.nodes] == [("n2", True), (A, True)]
+
+
+async def test_copies_that_do_not_fit_are_found_and_mended(prefixed: EtcdRig) -> None:
+    async with client(prefixed) as store:
+        await store.create_pool(pool())
+        hidden, stale, sound = await store.claim_blocks(A, NAME, 3)
+        keys = [f"{each.id.pool}/{each.id.index:019}" for each in (hidden, stale)]
+        prefixed.member.ctl("del", f"{prefixed.prefix}owned/{A}/{keys[0]}")
+        prefixed.member.ctl("del", f"{prefixed.prefix}blocks/{keys[1]}")
+        seen = await store.survey()
+        assert (seen.hidden, seen.stale) == ((hidden,), (stale,))
+        for claim in (hidden, stale):
+            assert await store.mend_claim(claim)
+            assert not await store.mend_claim(claim)
+        seen = await store.survey()
+        assert (seen.hidden, seen.stale) == ((), ())
+        assert set(await store.list_node_blocks(A)) == {hidden, sound}
+
+
+async def test_a_survey_is_of_one_moment_however_many_pages_it_has(prefixed: EtcdRig) -> None:
+    async with client(prefixed) as store, client(prefixed) as other:
+        await store.create_pool(pool("10.0.0.0/18", bits=0))
+        for begin in range(0, 2500, 500):
+            await store.reclaim_blocks(A, NAME, range(begin, begin + 500))
+
+        async def churn() -> None:
+            while True:
+                (claim,) = await other.reclaim_blocks(B, NAME, [3000])
+                await other.release_block(claim)
+
+        churning = asyncio.ensure_future(churn())
+        for _ in range(5):
+            seen = await store.survey()
+            assert len(seen.claims) in {2500, 2501}
+            assert not seen.hidden
+            assert not seen.stale
+        churning.cancel()
+        await asyncio.wait([churning])
 
 
 # Costs

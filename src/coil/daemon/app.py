@@ -219,7 +219,9 @@ def _ownership(base: _Base, keeper: BlockKeeper, fetcher: BlockFetcher) -> Owner
     )
     return Ownership(
         node=settings.node_name,
-        presence=Presence(settings, base.store, base.workers),
+        presence=Presence(
+            settings, store=base.store, workers=base.workers, inventory=base.inventory
+        ),
         store=base.store,
         store_url=settings.store,
         journal=base.journal,

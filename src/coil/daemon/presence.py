@@ -6,9 +6,10 @@ import time
 from pathlib import Path
 
 from coil import __version__
+from coil.daemon.inventory import Inventory
 from coil.daemon.settings import Settings
 from coil.daemon.workers import Workers
-from coil.domain.node import Holder, NodeRecord
+from coil.domain.node import BlockReport, Holder, NodeRecord
 from coil.nodenet.observe import host_addresses
 from coil.process import clock
 from coil.store.contract import NodeStore
@@ -19,10 +20,13 @@ _MACHINE_ID = Path("/etc/machine-id")
 class Presence:
     """Holds this node's name in the store."""
 
-    def __init__(self, settings: Settings, store: NodeStore, workers: Workers) -> None:
+    def __init__(
+        self, settings: Settings, *, store: NodeStore, workers: Workers, inventory: Inventory
+    ) -> None:
         self._settings = settings
         self._store = store
         self._workers = workers
+        self._inventory = inventory
         self._holder = _holder(settings.state_dir)
 
     async def hold_name(self) -> None:
@@ -35,8 +39,20 @@ class Presence:
             rack=self._settings.rack,
             addresses=addresses,
             seen=int(time.time()),
+            blocks=self._reports(),
         )
         await self._store.hold_name(record, self._settings.lease)
+
+    def _reports(self) -> tuple[BlockReport, ...]:
+        """What this node would defend as its own: not what it is giving back."""
+        blocks = sorted(
+            self._inventory.blocks.values(), key=lambda owned: (owned.block.pool, owned.block.index)
+        )
+        return tuple(
+            BlockReport(owned.block.id, owned.allocator.used_count)
+            for owned in blocks
+            if not owned.releasing
+        )
 
 
 def _holder(state_dir: Path) -> Holder:

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from coil.domain.block import MAX_INDEX, BlockClaim, BlockId
 from coil.domain.names import parse_node_name, parse_pool_name, parse_rack_name
-from coil.domain.node import Holder, NodeRecord
+from coil.domain.node import BlockReport, Holder, NodeRecord
 from coil.domain.pool import Pool, parse_subnet
 
 
@@ -52,6 +52,7 @@ def claim_from_json(block: BlockId, text: str) -> BlockClaim:
 
 def node_to_json(record: NodeRecord) -> str:
     """Everything but the name, which is the record's key."""
+    blocks = record.blocks
     return json.dumps(
         {
             "holder": _holder_fields(record.holder),
@@ -59,6 +60,9 @@ def node_to_json(record: NodeRecord) -> str:
             "rack": record.rack or "",
             "addresses": [str(address) for address in record.addresses],
             "seen": record.seen,
+            "blocks": None
+            if blocks is None
+            else [[each.id.pool, each.id.index, each.used] for each in blocks],
         }
     )
 
@@ -72,6 +76,7 @@ def node_from_json(name: str, text: str) -> NodeRecord:
             "rack": str(rack),
             "addresses": [*addresses],
             "seen": int(seen),
+            **rest,
         }:
             return NodeRecord(
                 parse_node_name(name),
@@ -80,8 +85,25 @@ def node_from_json(name: str, text: str) -> NodeRecord:
                 parse_rack_name(rack) if rack else None,
                 tuple(ip_address(str(address)) for address in addresses),
                 seen,
+                _to_reports(rest.get("blocks")),
             )
     raise ValueError("a field is missing or of a wrong type")
+
+
+def _to_reports(fields: object) -> tuple[BlockReport, ...] | None:
+    match fields:
+        case None:
+            return None
+        case [*reports]:
+            return tuple(_to_report(report) for report in reports)
+    raise ValueError("blocks is not a list")
+
+
+def _to_report(fields: object) -> BlockReport:
+    match fields:
+        case [str(pool), int(index), int(used)]:
+            return BlockReport(BlockId(parse_pool_name(pool), index), used)
+    raise ValueError("a block is not [pool, index, used]")
 
 
 def holder_to_json(holder: Holder) -> str:

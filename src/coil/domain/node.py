@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
+from coil.domain.block import BlockId
 from coil.domain.names import NodeName, RackName
 
 
@@ -21,6 +22,15 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockReport:
+    """A block that a node believes to own."""
+
+    id: BlockId
+    used: int
+    """Addresses held by attachments."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeRecord:
     """A node as it was when it last wrote its record."""
 
@@ -32,6 +42,12 @@ class NodeRecord:
     """Of the host, where others reach it; no pod's."""
     seen: int
     """When it was written: seconds since 1970, by the node's clock."""
+    blocks: tuple[BlockReport, ...] | None = None
+    """What it owned by its own knowledge when it wrote; None when it did not say."""
+
+    def says_more_than(self, other: NodeRecord) -> bool:
+        """Whether it tells anything beside what changes all the time (when, which blocks)."""
+        return replace(self, seen=other.seen, blocks=other.blocks) != other
 
 
 @dataclass(frozen=True, slots=True)

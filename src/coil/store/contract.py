@@ -28,6 +28,7 @@ from coil.domain.block import BlockClaim
 from coil.domain.names import NodeName, PoolName, RackName
 from coil.domain.node import NodeRecord, NodeStatus
 from coil.domain.pool import Pool, Subnet
+from coil.domain.survey import Survey
 
 
 class Release(Enum):
@@ -36,6 +37,8 @@ class Release(Enum):
     RELEASED = "released"
     NOT_OWNER = "not owner"
     """The claim named was not in force any more; nothing was changed."""
+    NOT_GONE = "not gone"
+    """The node has shown itself meanwhile; nothing was changed."""
 
 
 class PoolStore(Protocol):
@@ -124,7 +127,53 @@ class NodeStore(Protocol):
         """Remove a node's record, and so free its name; its blocks stay. Idempotent."""
 
 
-class Store(PoolStore, BlockStore, NodeStore, Protocol):
+class LeaderStore(Protocol):
+    """Which one of several processes acts for all of them."""
+
+    async def lead(self, role: str, holder: str, seconds: float) -> bool:
+        """Be, or go on being, the leader of ``role``; whether it is so.
+
+        ``holder`` names one process. Told True, it leads for ``seconds`` (2 or more) from the
+        moment it called, by its own clock, and nobody else is told True before they are over or it
+        has resigned. A call that raises changes nothing of that.
+        """
+
+    async def resign(self, role: str, holder: str) -> None:
+        """Lead no longer, so that another may at once. Idempotent; of others it changes nothing."""
+
+    async def find_leader(self, role: str) -> str | None:
+        """Who leads, None when nobody does."""
+
+
+class ControlStore(Protocol):
+    """For the controller: everything at once, and taking back what a node left behind.
+
+    Nothing here needs more than single-key operations: who cannot compare two keys in one step
+    marks a claim as being taken, looks for the node again, and only then deletes it.
+    """
+
+    async def survey(self) -> Survey:
+        """All that the store holds, as of one moment, what cannot be read included."""
+
+    async def take_block(self, claim: BlockClaim, record: NodeRecord) -> Release:
+        """Release a block of a node that is gone, unless the node has shown itself since.
+
+        It has if it lives, or if its record is not ``record`` any more. A node that comes back
+        either keeps the block or finds it gone when it first asks (after ``hold_name``). A store
+        that keeps no records takes nothing: it knows of no node that is gone.
+        """
+
+    async def take_name(self, record: NodeRecord) -> bool:
+        """Remove the record of a node that is gone, under the same conditions; whether it was."""
+
+    async def mend_claim(self, claim: BlockClaim) -> bool:
+        """Let the owner find ``claim`` if it is in force, and not else; whether that was wrong.
+
+        For stores that keep a copy where the owner looks. Idempotent.
+        """
+
+
+class Store(PoolStore, BlockStore, NodeStore, LeaderStore, ControlStore, Protocol):
     """The whole contract."""
 
     async def identity(self) -> str:

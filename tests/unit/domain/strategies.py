@@ -6,7 +6,9 @@ from ipaddress import IPv4Network, IPv6Network
 
 from hypothesis import strategies as st
 
-from coil.domain.names import PoolName
+from coil.domain.block import BlockId
+from coil.domain.names import NodeName, PoolName, RackName
+from coil.domain.node import BlockReport, Holder, NodeRecord
 from coil.domain.pool import MAX_BLOCK_SIZE_LOG2, MAX_COOL_DOWN, Pool, Subnet
 
 FAMILIES = [(4,), (6,), (4, 6)]
@@ -33,4 +35,23 @@ def pools(draw: st.DrawFn, *, max_host_bits: int = 16) -> Pool:
         block_size_log2,
         draw(st.integers(0, MAX_COOL_DOWN)),
         draw(st.booleans()),
+    )
+
+
+REPORTS = st.builds(
+    BlockReport, st.builds(BlockId, st.sampled_from(["p", "q"]), st.integers(0, 99)), st.integers(0)
+)
+
+
+@st.composite
+def records(draw: st.DrawFn, name: str = "n") -> NodeRecord:
+    """What a node may say of itself."""
+    return NodeRecord(
+        NodeName(name),
+        draw(st.builds(Holder, st.text(), st.text(), st.text())),
+        draw(st.text()),
+        draw(st.none() | st.sampled_from([RackName("r1"), RackName("r2")])),
+        tuple(draw(st.lists(st.ip_addresses(), max_size=3))),
+        draw(st.integers(0)),
+        draw(st.none() | st.lists(REPORTS, max_size=3).map(tuple)),
     )

@@ -1,4 +1,4 @@
-"""Pools as text: what is written reads the same, and nothing else gets through."""
+"""Pools and nodes as text: what is written reads the same, and nothing else gets through."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coil.domain.codec import pool_from_json, pool_to_json
+from coil.domain.codec import node_from_json, node_to_json, pool_from_json, pool_to_json
 from coil.domain.errors import CoilError
+from coil.domain.node import NodeRecord
 from coil.domain.pool import Pool
-from unit.domain.strategies import pools
+from unit.domain.strategies import pools, records
 
 GOOD = {"subnets": ["10.0.0.0/24"], "block_size": 5, "cool_down": 130, "cordoned": False}
 JSON = st.recursive(
@@ -69,3 +70,22 @@ def test_a_missing_field_is_refused(field: str) -> None:
 def test_nesting_without_end_is_refused() -> None:
     with pytest.raises(ValueError, match="deep"):
         pool_from_json("p", "[" * 100_000)
+
+
+@given(record=records())
+def test_a_node_that_was_written_reads_the_same(record: NodeRecord) -> None:
+    assert node_from_json(record.name, node_to_json(record)) == record
+
+
+@given(record=records())
+def test_a_record_that_names_no_blocks_is_one_of_a_node_that_does_not_say(record) -> None:
+    fields = json.loads(node_to_json(record))
+    del fields["blocks"]
+    assert node_from_json(record.name, json.dumps(fields)).blocks is None
+
+
+@given(record=records(), blocks=JSON)
+def test_any_blocks_are_reports_or_are_refused(record: NodeRecord, blocks: object) -> None:
+    fields = json.loads(node_to_json(record)) | {"blocks": blocks}
+    with contextlib.suppress(ValueError, CoilError):
+        assert node_from_json(record.name, json.dumps(fields)).blocks in (None, ())

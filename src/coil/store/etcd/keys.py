@@ -31,13 +31,27 @@ class Keys:
         """Prefix of all pools."""
         return f"{self.prefix}pools/"
 
+    @property
+    def all_blocks(self) -> str:
+        """Prefix of the claims of all pools."""
+        return f"{self.prefix}blocks/"
+
+    @property
+    def all_owned(self) -> str:
+        """Prefix of the copies under their owners' names."""
+        return f"{self.prefix}owned/"
+
+    def leader(self, role: str) -> str:
+        """Who acts for all in this role: it goes with the leader's lease."""
+        return f"{self.prefix}leaders/{role}"
+
     def pool(self, name: PoolName) -> str:
         """One pool."""
         return f"{self.pools}{name}"
 
     def blocks(self, pool: PoolName) -> str:
         """Prefix of the claims of a pool."""
-        return f"{self.prefix}blocks/{pool}/"
+        return f"{self.all_blocks}{pool}/"
 
     def block(self, block: BlockId) -> str:
         """The claim on a block."""
@@ -75,7 +89,7 @@ class Keys:
 
     def owned(self, node: NodeName) -> str:
         """Prefix of what one node owns."""
-        return f"{self.prefix}owned/{node}/"
+        return f"{self.all_owned}{node}/"
 
     def owned_block(self, node: NodeName, block: BlockId) -> str:
         """A copy of the claim, where its owner finds it without reading those of others."""

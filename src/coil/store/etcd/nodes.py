@@ -28,8 +28,8 @@ from coil.store.etcd.wire import (
 )
 
 _REWRITE_SECONDS = 300
-"""A record is written again so often: for 5,000 nodes 17 writes a second, and "last seen" is good
-to five minutes for a node that has gone."""
+"""A record is written again so often: for 5,000 nodes 17 writes a second; "last seen" is good to
+five minutes for a node that has gone, and what a node says of its blocks is no older."""
 
 
 class EtcdNodes(EtcdPart):
@@ -63,10 +63,7 @@ class EtcdNodes(EtcdPart):
         before = self._written
         if not self._lease or before is None:
             return False
-        same = (before.name, before.holder, before.version, before.rack, before.addresses) == (
-            record.name, record.holder, record.version, record.rack, record.addresses,
-        )  # fmt: skip
-        return same and record.seen - before.seen < _REWRITE_SECONDS
+        return not record.says_more_than(before) and record.seen - before.seen < _REWRITE_SECONDS
 
     def _check_free(self, record: NodeRecord, node: KeyValue | None, life: KeyValue | None) -> None:
         there = self._to_record(node) if node else None

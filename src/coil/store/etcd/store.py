@@ -9,10 +9,10 @@ from coil.domain.codec import read_json
 from coil.domain.errors import ConfigError
 from coil.store.errors import StoreCorrupt
 from coil.store.etcd.address import EtcdAddress
-from coil.store.etcd.blocks import EtcdBlocks
 from coil.store.etcd.client import EtcdClient
+from coil.store.etcd.control import EtcdControl
 from coil.store.etcd.keys import Keys
-from coil.store.etcd.nodes import EtcdNodes
+from coil.store.etcd.leaders import EtcdLeaders
 from coil.store.etcd.wire import KeyValue, get, is_absent, put
 
 _FORMAT = 1
@@ -21,7 +21,7 @@ _OLDEST_SERVER = (3, 4)
 """Transactions inside transactions came with 3.3; 3.4 is the oldest that is tested."""
 
 
-class EtcdStore(EtcdBlocks, EtcdNodes):
+class EtcdStore(EtcdControl, EtcdLeaders):
     """See ``coil.store.contract.Store`` for what the methods promise."""
 
     def __init__(self, address: EtcdAddress) -> None:

@@ -124,6 +124,11 @@ def get_below(prefix: str) -> Operation:
     return _get_range(prefix, prefix_end(prefix))
 
 
+def get_page(begin: str, prefix: str, revision: int, *, limit: int) -> Operation:
+    """Read keys below ``prefix`` from ``begin`` on, as they were at ``revision``."""
+    return _get_range(begin, prefix_end(prefix), revision=revision, limit=limit)
+
+
 def get_names(begin: str, end: str, *, limit: int = 0) -> Operation:
     """Read the keys (without values) from ``begin`` to before ``end``; limit 0: all of them."""
     return _get_range(begin, end.encode(), keys_only=True, limit=limit)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count as count_from
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from coil.domain.block import MAX_INDEX, BlockClaim, BlockId
 from coil.domain.codec import pool_from_json, pool_to_json
 from coil.domain.errors import CoilError, PoolInUse
 from coil.domain.names import NodeName, PoolName, parse_node_name, parse_pool_name
 from coil.domain.pool import Pool, check_overlap
+from coil.domain.survey import Survey, Unreadable
 from coil.store.errors import StoreCorrupt
 from coil.store.messages import pool_in_use, pool_not_found
 
+T = TypeVar("T")
 _BlockRow = tuple[str, int, str, int]
 
 
@@ -86,6 +90,34 @@ class Records:
     def pool_claims(self, pool: PoolName) -> list[BlockClaim]:
         """Claims of one pool, by index."""
         return self._claims("pool = ? ORDER BY idx", (pool,))
+
+    def survey(self) -> Survey:
+        """All pools and claims, and which rows are neither."""
+        unreadable: list[Unreadable] = []
+
+        def readable(name: str, read: Callable[[], T]) -> Iterator[T]:
+            try:
+                yield read()
+            except StoreCorrupt as exc:
+                unreadable.append(Unreadable(name, str(exc.__cause__)))
+
+        pools = self.connection.execute("SELECT name, spec FROM pools ORDER BY name").fetchall()
+        blocks = self.connection.execute(
+            "SELECT pool, idx, node, revision FROM blocks ORDER BY pool, idx"
+        ).fetchall()
+        return Survey(
+            pools=tuple(
+                pool
+                for name, spec in pools
+                for pool in readable(f"pools/{name}", partial(self._to_pool, name, spec))
+            ),
+            claims=tuple(
+                claim
+                for row in blocks
+                for claim in readable(f"blocks/{row[0]}/{row[1]}", partial(self._to_claim, row))
+            ),
+            unreadable=tuple(unreadable),
+        )
 
     def find_claim(self, pool: PoolName, index: int) -> BlockClaim | None:
         """The claim on one block."""

@@ -28,6 +28,10 @@ _TABLES = (
     ) STRICT, WITHOUT ROWID""",
     "CREATE INDEX blocks_of_node ON blocks (node)",
 )
+LEADERS = """CREATE TABLE IF NOT EXISTS leaders (
+    role TEXT NOT NULL PRIMARY KEY, holder TEXT NOT NULL, boot TEXT NOT NULL, until REAL NOT NULL
+) STRICT, WITHOUT ROWID"""
+"""Made when somebody first wants to lead: most machines have no controller."""
 _COLUMNS = (
     "SELECT identity, revision FROM meta",
     "SELECT name, spec, free_from FROM pools LIMIT 0",

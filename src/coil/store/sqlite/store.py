@@ -21,9 +21,11 @@ from coil.domain.errors import PoolExists
 from coil.domain.names import NodeName, PoolName, RackName
 from coil.domain.node import NodeRecord, NodeStatus
 from coil.domain.pool import Pool, Subnet
+from coil.domain.survey import Survey
 from coil.store.contract import Release
 from coil.store.errors import StoreError, StoreUnavailable
 from coil.store.messages import out_of_blocks, pool_cordoned
+from coil.store.sqlite import leaders
 from coil.store.sqlite.records import Records
 from coil.store.sqlite.session import Session, Work
 from coil.store.sqlite.worker import Changes, Worker
@@ -215,6 +217,37 @@ class SqliteStore:
 
     async def forget_node(self, name: NodeName) -> None:
         """See the contract: there is none."""
+
+    async def lead(self, role: str, holder: str, seconds: float) -> bool:
+        """See the contract."""
+        return await self._write(lambda r: leaders.lead(r.connection, role, holder, seconds))
+
+    async def resign(self, role: str, holder: str) -> None:
+        """See the contract."""
+        await self._write(lambda records: leaders.resign(records.connection, role, holder))
+
+    async def find_leader(self, role: str) -> str | None:
+        """See the contract."""
+        return await self._write(lambda records: leaders.find_leader(records.connection, role))
+
+    async def survey(self) -> Survey:
+        """See the contract: pools and claims, there is nothing else."""
+        return await self._read(Records.survey)
+
+    async def take_block(self, claim: BlockClaim, record: NodeRecord) -> Release:
+        """See the contract: nothing is ever taken."""
+        del claim, record
+        return Release.NOT_GONE
+
+    async def take_name(self, record: NodeRecord) -> bool:
+        """See the contract: nothing is ever taken."""
+        del record
+        return False
+
+    async def mend_claim(self, claim: BlockClaim) -> bool:
+        """See the contract: there are no copies."""
+        del claim
+        return False
 
     async def _watch(self, work: Work[T]) -> AsyncIterator[T]:
         """Yield what ``work`` reads now and whenever that, or the store itself, is another."""
