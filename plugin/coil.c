@@ -719,7 +719,8 @@ int main(int argc, char **argv)
 		return fail(&conf, CODE_DECODE, "standard input cannot be read",
 			    "a network configuration has at most 1 MiB");
 	wrong = in.length ? scan_netconf(&in, &conf) : "";
-	if (!strcmp(command, "VERSION") && (!wrong || !in.length))
+	/* Runtimes find out by VERSION; what else is wrong with the netconf is for later. */
+	if (!strcmp(command, "VERSION") && (!wrong || *wrong || !in.length))
 		return answer_version(&conf);
 	if (wrong && !*wrong)
 		return fail(&conf, CODE_DECODE, "standard input is not a JSON object",

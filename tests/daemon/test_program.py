@@ -67,7 +67,8 @@ def test_settings_come_from_flags_environment_and_file_in_that_order(tmp_path):
         (("--state-dir", "/dev/null/x"), "state directory", 78),
         (("--mtu", "5"), "mtu", 78),
         (("--mtu", "many"), "mtu", 2),
-        (("--node-name", "Not A Node"), "node name", 1),
+        (("--node-name", "Not A Node"), "--node-name", 78),
+        (("--rack", "a b"), "rack name", 78),
         (("--pod-table", "119"), "differ", 78),
         (("--metrics-addr", "nowhere"), "HOST:PORT", 78),
         (("--gc", "maybe"), "dry-run", 2),
@@ -152,6 +153,8 @@ def test_metrics_over_tcp_only_when_asked_for(machine):
         b"GET /status HTTP/9.9\r\n\r\n",
         b"POST /cni?" + b"x" * (2 << 20),
         b"GET /address?address=%ff%00 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET //[x HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /status?" + b"a=1&" * 70 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         b"",
     ],
     ids=lambda data: repr(data)[:24],
@@ -164,7 +167,25 @@ def test_what_is_no_request_harms_nothing(machine, sent):
         sock.shutdown(socket.SHUT_WR)
         sock.recv(65536)
     assert ask(machine, "GET", "/health")[0] == 200
-    assert "bug while" not in machine.log.read_text()
+    log = machine.log.read_text()
+    assert "bug while" not in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status"),
+    [
+        ("GET", "//[x", 400),
+        ("GET", "/status?" + "a=1&" * 70, 400),
+        ("HEAD", "/status", 405),
+        ("DELETE", "/status", 405),
+        ("GET", "/address?address=%ff%00", 400),
+    ],
+)
+def test_what_cannot_be_served_is_answered(machine, method, target, status):
+    found, body = ask(machine, method, target)
+    assert found == status
+    assert body == b"" if method == "HEAD" else "error" in json.loads(body)
 
 
 def test_sigterm_finishes_what_is_in_flight(machine):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sqlite3
+import subprocess
 
 import pytest
 
@@ -82,6 +83,7 @@ def test_a_lost_journal_is_rebuilt_from_the_kernel(machine, loss):
     for n, pod in enumerate(pods[:2]):
         machine.add(f"c{n}", pod)
     before = machine.used()
+    told = machine.add("c0", pods[0]).json
     machine.kill()
     for path in (machine.directory / "state").glob("journal.db*"):
         if loss == "deleted":
@@ -90,6 +92,8 @@ def test_a_lost_journal_is_rebuilt_from_the_kernel(machine, loss):
             path.write_bytes(b"garbage" * 999)
     machine.start()
     assert machine.used() == before
+    assert machine.cni("CHECK", "c0", pods[0], prevResult=told).code == 0
+    assert machine.cni("CHECK", "c0", pods[1], prevResult=told).code == 100
     third = machine.add("c2", pods[2])
     assert third.addresses[0] not in before
     pods[2].run("ping", "-c1", "-W1", "10.66.0.0")
@@ -101,6 +105,75 @@ def test_a_lost_journal_is_rebuilt_from_the_kernel(machine, loss):
     assert list(machine.used().values()) == ["c2"]
     kept = list((machine.directory / "state").glob("*.corrupt-*"))
     assert bool(kept) == (loss == "garbage")
+
+
+def test_a_journal_older_than_the_kernel_gives_no_live_address_away(machine):
+    """SQLite passes over a damaged log file: what was written before it counts again."""
+    first, second = machine.pods(2)
+    machine.kill()
+    machine.start()
+    machine.kill()
+    state = machine.directory / "state"
+    old = {path: path.read_bytes() for path in state.glob("journal.db*")}
+    machine.start()
+    given = machine.add("a", first).addresses
+    machine.kill()
+    for path in state.glob("journal.db*"):
+        path.unlink()
+    for path, content in old.items():
+        path.write_bytes(content)
+    machine.start()
+    assert machine.used() == {given[0]: "a"}
+    assert machine.add("b", second).addresses != given
+    machine.delete("a", first)
+    assert list(machine.used().values()) == ["b"]
+
+
+@pytest.fixture
+def tiny_state(machines):
+    """A machine whose state directory is a file system of 512 KiB."""
+    machine = machines()
+    machine.ctl("pool", "create", "default", "10.66.0.0/24,fd00:66::/120")
+    state = machine.directory / "state"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", state], check=True)
+    machine.start("--period=0.5")
+    yield machine
+    machine.stop()
+    subprocess.run(["umount", "-l", state], check=True)
+
+
+def fill(machine):
+    """Use up all space; returns how to give it back."""
+    filler = machine.directory / "state" / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    return filler.unlink
+
+
+def test_a_full_disk_stops_new_pods_and_nothing_else(tiny_state):
+    machine = tiny_state
+    first, second = machine.pods(2)
+    told = machine.add("a", first).json
+    release = fill(machine)
+    refused = machine.cni("ADD", "b", second)
+    assert refused.code == 5
+    assert "space" in refused.json["msg"]
+    assert len(machine.links()) == 1
+    until(lambda: machine.cni("STATUS", version="1.1.0").code == 50, "STATUS tells", 15)
+    machine.host.run("ip", "route", "flush", "table", "116")
+    until(lambda: machine.cni("CHECK", "a", first, prevResult=told).code == 0, "repaired", 5)
+    machine.kill()
+    machine.start("--period=0.5")
+    assert list(machine.used().values()) == ["a"]
+    release()
+    machine.delete("b", second)
+    machine.add("b", second)
+    machine.delete("a", first)
+    until(lambda: machine.cni("STATUS", version="1.1.0").code == 0, "all is well", 15)
+    assert list(machine.used().values()) == ["b"]
+    assert list((machine.directory / "state").glob("*corrupt*")) == []
 
 
 @pytest.mark.parametrize("loss", ["deleted", "garbage"])

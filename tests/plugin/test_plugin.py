@@ -129,6 +129,12 @@ def test_version_is_answered_without_a_daemon(plugin, version):
     }
 
 
+def test_version_is_answered_whatever_else_the_netconf_says(plugin):
+    done = call(plugin, {"cniVersion": "1.0.0", "timeout": 0, "socket": 5}, CNI_COMMAND="VERSION")
+    assert (done.status, done.json["cniVersion"]) == (0, "1.0.0")
+    assert call(plugin, b"{", CNI_COMMAND="VERSION").json["code"] == 6
+
+
 def test_it_waits_for_a_daemon_that_comes_late(plugin, peer, tmp_path):
     timer = threading.Timer(0.5, lambda: peer(replies(answer(b"late\n"))))
     timer.start()

@@ -111,6 +111,8 @@ def _netns(variables: Mapping[str, str]) -> str:
         raise BadEnvironment("CNI_NETNS is missing")
     if not path.startswith("/") or "\0" in path or len(path.encode(errors="replace")) > _MAX_NETNS:
         raise BadEnvironment(f"CNI_NETNS {path[:80]!r} must be an absolute path")
+    if any("\ud800" <= character <= "\udfff" for character in path):
+        raise BadEnvironment(f"CNI_NETNS {path[:80]!r} is not UTF-8, as the JSON answer must be")
     return path
 
 

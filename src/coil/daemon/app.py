@@ -108,7 +108,7 @@ def _load(journal: Journal, node: NodeName) -> Inventory:
         journal.remove_attachments(state.attachments, freed_at=0.0)
         state = journal.load()
     _check_node(journal, state.blocks, node)
-    inventory.set_pools(state.pools)
+    inventory.pools = inventory.with_pools(state.pools)
     for attachment in state.attachments:
         inventory.put_attachment(attachment)
     for journaled in state.blocks:
@@ -156,6 +156,7 @@ def _compose(base: _Base) -> _Parts:
         clock=clock.boottime,
         journal=base.journal,
         keeper=keeper,
+        problems=base.problems,
         sync=ownership.sync,
         lease=settings.lease,
     )
@@ -258,6 +259,7 @@ def _endpoints(
 async def _reconcile(parts: _Parts) -> None:
     """Store, then kernel, before anything is served. A store that is away holds nobody up."""
     await parts.mtu.refresh()
+    await parts.ownership.recover()
     parts.vigil.start()
     try:
         async with asyncio.timeout(_FIRST_SYNC_SECONDS):

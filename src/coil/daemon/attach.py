@@ -189,7 +189,10 @@ class Attacher:
         """Free a Calico-compatible link name that an older sandbox of the same pod still has."""
         for other in self._inventory.attachments.values():
             if other.host_ifname == coming.host_ifname and other.key != coming.key:
-                await self._rename(other)
+                # Its lock: a DEL of it that runs now must not see it come back.
+                async with self._locks.hold(other.key):
+                    if self._inventory.attachments.get(other.key) == other:
+                        await self._rename(other)
                 return
 
     async def _rename(self, other: Attachment) -> None:
@@ -209,8 +212,10 @@ class Attacher:
         async with self._locks.hold(key):
             attachment = self._inventory.attachments.get(key)
             if attachment is None:
-                # An attachment whose journal was lost may have left a link under its own name.
+                # An attachment whose journal was lost may have left a link under its own name, one
+                # whose ADD could not be undone (the disk was full) an entry in the journal.
                 await self._unlink(key, host_ifname(key), search=False)
+                self._journal.forget_attachment(key)
                 return False
             self._step(DEL_STARTED)
             await self._take_down(attachment)
@@ -238,14 +243,20 @@ class Attacher:
         removal = self._remover.remove(key, ifname, search=search)
         await settled(asyncio.wrap_future(removal))
 
-    async def faults(self, key: AttachmentKey) -> list[str]:
-        """What is wrong with an attachment, in kernel and pod. Raises AttachmentNotFound."""
+    async def faults(self, key: AttachmentKey, netns_path: str = "") -> list[str]:
+        """What is wrong with an attachment, in kernel and pod. Raises AttachmentNotFound.
+
+        ``netns_path``: where its namespace is by the caller's word; else where it was at ADD. Where
+        neither is known (it was recovered from the kernel) only the host's side is looked at.
+        """
         async with self._locks.hold(key):
             attachment = self.get(key)
+            netns = Netns(netns_path or attachment.netns.path, attachment.netns.inode)
 
             def work(netlink: NetlinkSocket) -> list[str]:
                 state = observe(netlink, self._tables)
-                return [*host_faults(state, attachment, self._tables), *pod_faults(attachment)]
+                inside = pod_faults(replace(attachment, netns=netns)) if netns.path else []
+                return [*host_faults(state, attachment, self._tables), *inside]
 
             return await self._workers.run(work)
 

@@ -104,7 +104,7 @@ class CniEndpoint:
             raise errors.Unhealthy(
                 f"prevResult does not give {key.ifname} its address {', '.join(missing)}"
             )
-        faults = await self._attacher.faults(key)
+        faults = await self._attacher.faults(key, request.netns)
         if faults:
             raise errors.Unhealthy(f"attachment {key}: {'; '.join(faults)}")
 
@@ -113,9 +113,11 @@ class CniEndpoint:
 
         Reads memory only: it is asked all day. A store that is away fails nothing that is owned.
         """
-        wrong = [found["problem"] for found in self._problems.list() if found["kind"] == "kernel"]
-        if wrong:
-            raise errors.Limited(f"the network of this node cannot be mended: {'; '.join(wrong)}")
+        for found in self._problems.list():
+            if found["kind"] == "kernel":
+                raise errors.Limited(f"the node's network cannot be mended: {found['problem']}")
+            if found["kind"] == "journal":
+                raise errors.NotAvailable(found["problem"])
         wanted = request.netconf.pool
         if wanted is None and self._inventory.pools and DEFAULT_POOL not in self._inventory.pools:
             return  # pools by namespace only: which one a pod will want is not known

@@ -82,6 +82,8 @@ class Inventory:
             raise AddressInUse(f"{attachment.addresses[0]} is held by {self.holders[place]}")
         self.holders[place] = attachment.key
         self.attachments[attachment.key] = attachment
+        if attachment.block in self.blocks:
+            self.blocks[attachment.block].allocator.hold(attachment.offset)
 
     def allocate(self, pool: Pool, key: AttachmentKey) -> tuple[OwnedBlock, int]:
         """Choose an address for ``key``. Raises OutOfAddresses, PoolCordoned."""
@@ -151,9 +153,9 @@ class Inventory:
                 return owned
         return None
 
-    def set_pools(self, pools: Iterable[Pool]) -> None:
-        """Replace what is known of pools; a pool with blocks here is kept in any case."""
+    def with_pools(self, pools: Iterable[Pool]) -> dict[PoolName, Pool]:
+        """What ``pools`` would be with these: one with blocks here is kept in any case."""
         found = {pool.name: pool for pool in pools}
         for name in {block_id.pool for block_id in self.blocks} - found.keys():
             found[name] = self.pools[name]
-        self.pools = found
+        return found

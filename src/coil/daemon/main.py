@@ -20,8 +20,8 @@ from coil.daemon import app
 from coil.daemon.collect import GcMode
 from coil.daemon.settings import DEFAULT_SOCKET, DEFAULT_STATE_DIR, DEFAULT_STORE, Settings
 from coil.daemon.steps import StepHook, no_step
-from coil.domain.errors import CoilError, ConfigError
-from coil.domain.names import RackName, parse_node_name, parse_rack_name
+from coil.domain.errors import CoilError, ConfigError, InvalidName
+from coil.domain.names import NodeName, RackName, parse_node_name, parse_rack_name
 from coil.nodenet.plan import Tables
 from coil.process import logging
 from coil.process.supervise import Supervisor, supervise
@@ -163,12 +163,19 @@ def main(config: Path, *, print_config: bool, **options: Any) -> None:
 
 
 def read_settings(options: dict[str, Any]) -> Settings:
-    """Settings out of the command's parameters. Raises ConfigError, InvalidName."""
+    """Settings out of the command's parameters. Raises ConfigError."""
     tables = Tables(**{field.name: options.pop(field.name) for field in fields(Tables)})
     name = options.pop("node_name") or os.environ.get("NODE_NAME") or socket.gethostname().lower()
     mode = GcMode(options.pop("gc"))
     rack = _read_rack(options.pop("rack"), options.pop("rack_file"))
-    return Settings(node_name=parse_node_name(name), rack=rack, tables=tables, gc=mode, **options)
+    return Settings(node_name=_node_name(name), rack=rack, tables=tables, gc=mode, **options)
+
+
+def _node_name(text: str) -> NodeName:
+    try:
+        return parse_node_name(text)
+    except InvalidName as exc:
+        raise ConfigError(f"{exc.message}; set it with --node-name") from exc
 
 
 def _read_rack(text: str, file: Path) -> RackName | None:
@@ -177,7 +184,10 @@ def _read_rack(text: str, file: Path) -> RackName | None:
             text = file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as exc:
             raise ConfigError(f"cannot read the name of the rack from {file}: {exc}") from exc
-    return parse_rack_name(text) if text else None
+    try:
+        return parse_rack_name(text) if text else None
+    except InvalidName as exc:
+        raise ConfigError(exc.message) from exc
 
 
 async def serve(settings: Settings, step: StepHook = no_step) -> None:

@@ -17,6 +17,7 @@ from coil.daemon.workers import Workers
 from coil.domain.errors import CoilError, NodeNameTaken, PoolExists
 from coil.domain.names import NodeName
 from coil.domain.pool import Pool
+from coil.journal.errors import JournalError
 from coil.journal.journal import Journal
 from coil.store.contract import Store
 from coil.store.open import shown_url
@@ -56,13 +57,17 @@ class Ownership:
         self._problems = problems
         self._period = period
         self._one_sync = asyncio.Lock()
+        self._setting_pools = asyncio.Lock()
         self.name_taken = ""
         """Why this node's name is not ours, empty while it is."""
 
     async def watch_pools(self) -> None:
         """Apply pool changes live, for ever."""
         async for pools in self._store.watch_pools():
-            await self._set_pools(pools)
+            try:
+                await self._set_pools(pools)
+            except JournalError as exc:  # the next sync tries again
+                self._problems.put("journal", exc.message)
         raise RuntimeError("the watch of pools ended")
 
     async def watch_blocks(self) -> None:
@@ -93,6 +98,9 @@ class Ownership:
             self._problems.put("node name", exc.message)
             await self._keeper.disown()
             return True
+        except JournalError as exc:
+            self._problems.put("journal", exc.message)
+            return False
         except CoilError as exc:
             self._problems.put("store", exc.message)
             return False
@@ -100,6 +108,14 @@ class Ownership:
         self._problems.clear("node name")
         self.name_taken = ""
         return True
+
+    async def recover(self) -> None:
+        """Take in what the kernel has and the journal does not know; before anything is given.
+
+        Of a new journal this is done by the first sync, when pools are known.
+        """
+        if self._inventory.pools:
+            await self._recoverer.recover()
 
     async def _sync(self) -> None:
         await self._presence.hold_name()
@@ -130,12 +146,14 @@ class Ownership:
                 continue
 
     async def _set_pools(self, pools: Sequence[Pool]) -> None:
-        before = dict(self._inventory.pools)
-        self._inventory.set_pools(pools)
-        if self._inventory.pools == before:
-            return
-        after = list(self._inventory.pools.values())
-        await self._workers.run(lambda _netlink: self._journal.put_pools(after))
+        """Journal, then memory: one that was not journaled is tried again with the next sync."""
+        async with self._setting_pools:
+            after = self._inventory.with_pools(pools)
+            before = self._inventory.pools
+            if after == before:
+                return
+            await self._workers.run(lambda _netlink: self._journal.put_pools(after.values()))
+            self._inventory.pools = self._inventory.with_pools(pools)
         _log.info("pools changed", pools=sorted(self._inventory.pools))
         for name in self._inventory.pools:
             if before.get(name) != self._inventory.pools[name]:

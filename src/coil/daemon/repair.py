@@ -30,6 +30,8 @@ from coil.nodenet.veth import attach, ensure_host_end, settle_carriers
 
 _log = structlog.get_logger()
 
+_AGAIN = 1.0
+"""Seconds until a pass that found the kernel's tables changing all the time is made again."""
 _SETTLE = 0.05
 """Seconds between an event and the pass it causes: deletions come in bursts."""
 
@@ -76,12 +78,19 @@ class Repairer:
     async def repair(self) -> None:
         """One pass. What can't be mended becomes a problem; this raises nothing expected."""
         try:
-            state = await self._workers.run(self._repair_host)
-            await self._keeper.sync_routes()
+            await self._pass()
         except CoilError as exc:
-            self._problems.put("kernel", exc.message)
-            return
-        self._problems.clear("kernel")
+            if exc.transient:
+                _log.warning("repair is put off", reason=exc.message)
+                asyncio.get_running_loop().call_later(_AGAIN, self.wake)
+            else:
+                self._problems.put("kernel", exc.message)
+        else:
+            self._problems.clear("kernel")
+
+    async def _pass(self) -> None:
+        state = await self._workers.run(self._repair_host)
+        await self._keeper.sync_routes()
         broken = [
             attachment
             for attachment in list(self._inventory.attachments.values())

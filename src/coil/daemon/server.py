@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import stat
@@ -200,6 +201,8 @@ class _Connection(asyncio.Protocol):
             self._advance()
         except h11.RemoteProtocolError as exc:
             self._refuse(exc.error_status_hint, str(exc))
+        except ValueError as exc:  # a target that is no URL, or a query of too many fields
+            self._refuse(400, str(exc))
 
     def _advance(self) -> None:
         while True:
@@ -260,17 +263,22 @@ class _Connection(asyncio.Protocol):
                 ("Connection", "close"),
             ],
         )
+        body = b"" if self._is_head() else response.body
         self._transport.write(
             (self._h11.send(head) or b"")
-            + (self._h11.send(h11.Data(data=response.body)) or b"")
+            + (self._h11.send(h11.Data(data=body)) or b"")
             + (self._h11.send(h11.EndOfMessage()) or b"")
         )
         self._transport.close()
 
+    def _is_head(self) -> bool:
+        """Whether the answer may have no body (RFC 9110, 9.3.2)."""
+        return self._request is not None and self._request.method == b"HEAD"
+
     def _refuse(self, status: int, reason: str) -> None:
         self._cancel_timer()
         if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._answer(HttpResponse(status, b'{"error": "%s"}\n' % reason.encode()))
+            self._answer(HttpResponse(status, json.dumps({"error": reason}).encode() + b"\n"))
         else:
             self._transport.abort()
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
+
 from coil.daemon.workers import Workers
+from coil.domain.errors import CoilError
 from coil.nodenet.observe import uplink_mtu
+
+_log = structlog.get_logger()
 
 _PERIOD = 30.0
 """Seconds. An ADD must not pay for a look at all links; uplinks change rarely."""
@@ -25,8 +30,11 @@ class UplinkMtu:
         return self._fixed or self._detected
 
     async def refresh(self) -> None:
-        """Look now."""
-        self._detected = await self._workers.run(uplink_mtu)
+        """Look now; what was seen last stays where the kernel cannot be read."""
+        try:
+            self._detected = await self._workers.run(uplink_mtu)
+        except CoilError as exc:
+            _log.warning("cannot look at the uplink", reason=exc.message)
 
     async def run(self) -> None:
         """Look every period, for ever."""

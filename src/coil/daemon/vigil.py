@@ -14,7 +14,9 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from coil.daemon.blocks import BlockKeeper
+from coil.daemon.problems import Problems
 from coil.domain.errors import InDoubt
+from coil.journal.errors import JournalError
 from coil.journal.journal import Journal
 
 _log = structlog.get_logger()
@@ -35,6 +37,7 @@ class Vigil:
         clock: Callable[[], float],
         journal: Journal,
         keeper: BlockKeeper,
+        problems: Problems,
         sync: Callable[[], Awaitable[bool]],
         lease: float,
     ) -> None:
@@ -42,6 +45,7 @@ class Vigil:
         self._clock = clock
         self._journal = journal
         self._keeper = keeper
+        self._problems = problems
         self._sync = sync
         # Half: the lease was last renewed up to a third of it before the standstill began.
         self._patience = lease / 2
@@ -89,10 +93,19 @@ class Vigil:
                 self.stamp()
 
     def stamp(self) -> None:
-        """Leave a later coild word that this one was here, unless it is in doubt itself."""
-        if not self._keeper.in_doubt:
-            self._stamped = self._tick
+        """Leave a later coild word that this one was here, unless it is in doubt itself.
+
+        Also the proof, every few seconds, that the journal can be written.
+        """
+        if self._keeper.in_doubt:
+            return
+        self._stamped = self._tick
+        try:
             self._journal.set_alive_at(self._tick)
+        except JournalError as exc:
+            self._problems.put("journal", exc.message)
+        else:
+            self._problems.clear("journal")
 
     def _look(self) -> None:
         now = self._clock()

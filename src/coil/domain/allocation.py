@@ -43,6 +43,14 @@ class BlockAllocator:
         self._used.add(offset)
         return offset
 
+    def hold(self, offset: int) -> None:
+        """Make an offset one in use, whatever it was. Idempotent."""
+        if offset in self._used:
+            return
+        self._used.add(offset)
+        self._freed.pop(offset, None)
+        self._fresh = [fresh for fresh in self._fresh if fresh != offset]
+
     def free(self, offset: int, now: float) -> None:
         """Give an offset back; it cools from ``now``. KeyError when it is not in use."""
         self._used.remove(offset)

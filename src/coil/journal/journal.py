@@ -13,30 +13,19 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from coil.domain.attachment import Attachment, AttachmentKey
 from coil.domain.block import BlockClaim, BlockId
-from coil.domain.codec import pool_from_json, pool_to_json
+from coil.domain.codec import pool_to_json
 from coil.domain.errors import CoilError, ConfigError
 from coil.domain.pool import Pool
 from coil.journal import schema
-from coil.journal.errors import JournalError, JournalLocked
-from coil.journal.schema import JournaledBlock
+from coil.journal.errors import JournalDamaged, JournalError, JournalLocked, is_damage
+from coil.journal.state import JournalState, read_state
 from coil.process.clock import utc_stamp
 
 FILE_NAME = "journal.db"
-
-
-@dataclass(slots=True)
-class JournalState:
-    """Everything the journal holds. Times are CLOCK_BOOTTIME seconds of this boot."""
-
-    pools: list[Pool] = field(default_factory=list)
-    blocks: list[JournaledBlock] = field(default_factory=list)
-    attachments: list[Attachment] = field(default_factory=list)
-    freed: dict[BlockId, dict[int, float]] = field(default_factory=dict)
 
 
 class Journal:
@@ -56,7 +45,7 @@ class Journal:
         """Open or make the journal of ``state_dir``; one that cannot be read is kept aside.
 
         Raises JournalLocked when another process has it, ConfigError when the directory or file
-        cannot be used.
+        cannot be used now: a full disk, say, is no reason to give a good journal up.
         """
         path = state_dir / FILE_NAME
         try:
@@ -65,9 +54,7 @@ class Journal:
             raise ConfigError(f"cannot make state directory {state_dir}: {exc.strerror}") from exc
         try:
             return cls._open_file(path, boot_id)
-        except ConfigError:
-            raise
-        except (sqlite3.DatabaseError, CoilError, ValueError, TypeError, KeyError):
+        except JournalDamaged:
             kept_aside = _keep_aside(path)
         journal = cls._open_file(path, boot_id)
         journal.kept_aside = kept_aside
@@ -75,13 +62,15 @@ class Journal:
 
     @classmethod
     def _open_file(cls, path: Path, boot_id: str) -> Journal:
-        journal = cls(_connect(path), path)
-        try:
-            journal._begin(boot_id)
-            journal.load()
-        except BaseException:
-            journal.close()
-            raise
+        with _told_apart(path):
+            journal = cls(_connect(path), path)
+            try:
+                journal._begin(boot_id)
+                read_state(journal._connection)
+                journal.alive_at()
+            except BaseException:
+                journal.close()
+                raise
         return journal
 
     def _begin(self, boot_id: str) -> None:
@@ -90,8 +79,11 @@ class Journal:
         with connection:
             connection.execute("BEGIN IMMEDIATE")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
+            maker = connection.execute("PRAGMA application_id").fetchone()[0]
+            if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 self._make_tables()
+            elif maker != schema.APPLICATION_ID:
+                raise ValueError("another program's database")
             elif version != schema.FORMAT:
                 raise ConfigError(
                     f"journal {self.path} has format {version}, this coild knows "
@@ -102,7 +94,8 @@ class Journal:
             if self.rebooted:
                 # Times of another boot mean nothing now: all had ended when this boot began.
                 connection.execute("UPDATE freed SET freed_at = 0")
-            connection.execute("REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id,))
+            if row is None or self.rebooted:  # nothing is written in vain: the disk may be full
+                connection.execute("REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id,))
 
     def _make_tables(self) -> None:
         for statement in schema.TABLES.split(";"):
@@ -116,21 +109,8 @@ class Journal:
 
     def load(self) -> JournalState:
         """Read everything."""
-        state = JournalState()
         with self._transaction() as connection:
-            pools = connection.execute("SELECT name, spec FROM pools ORDER BY name")
-            state.pools = [pool_from_json(*row) for row in pools]
-            connection.row_factory = sqlite3.Row
-            try:
-                blocks = connection.execute("SELECT * FROM blocks ORDER BY pool, idx")
-                state.blocks = [schema.block_from_row(row) for row in map(dict, blocks)]
-                held = connection.execute("SELECT * FROM attachments")
-                state.attachments = [schema.attachment_from_row(row) for row in map(dict, held)]
-            finally:
-                connection.row_factory = None
-            for pool, index, offset, at in connection.execute("SELECT * FROM freed"):
-                state.freed.setdefault(BlockId(pool, index), {})[offset] = at
-        return state
+            return read_state(connection)
 
     def store_identity(self) -> str:
         """Identity of the store this journal was last equal to.
@@ -217,6 +197,11 @@ class Journal:
                         (block.pool, block.index, attachment.offset, freed_at),
                     )
 
+    def forget_attachment(self, key: AttachmentKey) -> None:
+        """Take out what there may be of an attachment that no pod ever had. Idempotent."""
+        with self._transaction() as connection:
+            self._remove_attachment(connection, key)
+
     @staticmethod
     def _remove_attachment(connection: sqlite3.Connection, key: AttachmentKey) -> None:
         connection.execute(
@@ -246,23 +231,41 @@ class Journal:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=64
+    )
     try:
-        connection = sqlite3.connect(
-            path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=64
-        )
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN EXCLUSIVE")
         connection.execute("COMMIT")
         path.chmod(0o600)
-    except sqlite3.OperationalError as exc:
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def _told_apart(path: Path) -> Iterator[None]:
+    """Raise JournalDamaged for what cannot be read ever again, ConfigError for all else."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (sqlite3.Error, OSError) as exc:
+        if isinstance(exc, sqlite3.Error) and is_damage(exc):
+            raise JournalDamaged(f"journal {path} is damaged: {exc}") from exc
         if "locked" in str(exc):
             raise JournalLocked(
                 f"another coild uses {path}; give each coild its own --state-dir"
             ) from exc
-        raise ConfigError(f"cannot open journal {path}: {exc}") from exc
-    return connection
+        raise ConfigError(
+            f"cannot open journal {path}: {exc}; check space and permissions of {path.parent}"
+        ) from exc
+    except (CoilError, ValueError, TypeError, KeyError) as exc:
+        raise JournalDamaged(f"journal {path} is damaged: {exc}") from exc
 
 
 def _keep_aside(path: Path) -> Path:

@@ -10,7 +10,6 @@ from ipaddress import ip_address
 from coil.domain.attachment import Attachment, AttachmentKey, Netns, Pod
 from coil.domain.block import BlockClaim, BlockId
 from coil.domain.names import (
-    IfName,
     NodeName,
     parse_container_id,
     parse_ifname,
@@ -97,8 +96,8 @@ def attachment_from_row(row: Mapping[str, object]) -> Attachment:
         offset=_int(row["offset"]),
         addresses=tuple(ip_address(text) for text in str(row["addresses"]).split(",")),
         netns=Netns(str(row["netns"]), _int(row["netns_inode"])),
-        host_ifname=IfName(str(row["host_ifname"])),
-        mac=str(row["mac"]),
+        host_ifname=parse_ifname(str(row["host_ifname"])),
+        mac=bytes.fromhex(str(row["mac"]).replace(":", "")).hex(":"),
         mtu=_int(row["mtu"]),
         created_at=_int(row["created_at"]),
         network=str(row["network"]),

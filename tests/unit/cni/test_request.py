@@ -73,6 +73,7 @@ def test_del_needs_no_namespace(netns):
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
+        ("CNI_NETNS", "/run/netns/\udcff"),
         ("CNI_CONTAINERID", "../etc"),
         ("CNI_CONTAINERID", "-x"),
         ("CNI_CONTAINERID", "a b"),

@@ -93,6 +93,7 @@ def test_one_address_cannot_have_two_holders(opened):
 
 def test_a_release_in_progress_is_remembered(opened):
     journal = opened()
+    journal.put_pools([POOL])
     journal.put_block(CLAIM, {1: 1.0})
     journal.mark_releasing(BLOCK)
     assert journal.load().blocks[0].releasing
@@ -103,6 +104,7 @@ def test_a_release_in_progress_is_remembered(opened):
 
 def test_after_a_reboot_times_of_the_old_boot_count_from_the_new_one(opened):
     journal = opened()
+    journal.put_pools([POOL])
     journal.put_block(CLAIM, {1: 5000.0})
     journal.put_attachment(attachment())
     journal.close()
@@ -126,6 +128,15 @@ def test_only_one_process_has_it(opened, tmp_path):
         lambda path: path.write_bytes(path.read_bytes()[:3000]),
         lambda path: edit(path, "UPDATE attachments SET addresses = 'x'"),
         lambda path: edit(path, "UPDATE attachments SET container_id = '../x'"),
+        lambda path: edit(path, "UPDATE attachments SET host_ifname = 'a/b'"),
+        lambda path: edit(path, "UPDATE attachments SET mac = 'x'"),
+        lambda path: edit(path, "UPDATE attachments SET offset = 32"),
+        lambda path: edit(path, "UPDATE freed SET offset = -1"),
+        lambda path: edit(path, "UPDATE freed SET freed_at = 'x'"),
+        lambda path: edit(path, "UPDATE blocks SET idx = 8"),
+        lambda path: edit(path, "UPDATE meta SET value = 'x' WHERE key = 'alive'"),
+        lambda path: edit(path, "DELETE FROM pools"),
+        lambda path: edit(path, "PRAGMA application_id = 7"),
         lambda path: edit(path, "UPDATE pools SET spec = '{}'"),
         lambda path: edit(path, "DROP TABLE blocks"),
     ],
@@ -133,7 +144,9 @@ def test_only_one_process_has_it(opened, tmp_path):
 def test_one_that_cannot_be_read_is_kept_aside(opened, tmp_path, damage):
     journal = opened()
     journal.put_pools([POOL])
+    journal.put_block(CLAIM, {1: 10.5})
     journal.put_attachment(attachment())
+    journal.set_alive_at(1.0)
     journal.close()
     damage(tmp_path / "state" / FILE_NAME)
     again = opened()
@@ -151,6 +164,27 @@ def test_one_of_a_newer_coil_is_not_touched(opened, tmp_path):
     with pytest.raises(ConfigError, match="newer"):
         opened()
     assert list(path.parent.glob("*corrupt*")) == []
+
+
+def test_a_full_disk_is_no_reason_to_give_a_journal_up(opened, tmp_path):
+    journal = opened()
+    journal.put_attachment(attachment())
+    journal.close()
+    # A limit on the size of files acts as a full disk does.
+    script = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from coil.journal.journal import Journal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "try:\n    Journal.open(Path(sys.argv[1]), boot_id='another')\n"
+        "except Exception as exc:\n    sys.exit(type(exc).__name__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "state"], capture_output=True, text=True
+    )
+    assert done.stderr.strip() == "ConfigError"
+    assert list((tmp_path / "state").glob("*corrupt*")) == []
+    assert opened().load().attachments == [attachment()]
 
 
 def test_a_directory_that_cannot_be_is_a_clear_error(tmp_path):
