@@ -18,7 +18,7 @@ import pytest
 from coil.lab.etcd import EtcdMember, local_etcd
 from coil.store.errors import StoreUnavailable
 from coil.store.open import open_store
-from store.rigs import RIGS, Rig
+from store.rigs import RIGS, EtcdRig, Rig
 
 _DEADLINE_SECONDS = 60
 
@@ -46,6 +46,19 @@ def etcd() -> Iterator[EtcdMember]:
     folder = Path(tempfile.mkdtemp(prefix="coil-etcd-", dir="/dev/shm"))
     with local_etcd(folder) as (member,):
         yield member
+
+
+@pytest.fixture
+def prefixed(etcd: EtcdMember) -> EtcdRig:
+    """A prefix of its own in the etcd of all tests."""
+    return EtcdRig(etcd)
+
+
+@pytest.fixture
+def trio(tmp_path: Path) -> Iterator[list[EtcdMember]]:
+    """A cluster of three, for one test."""
+    with local_etcd(tmp_path / "trio", 3) as members:
+        yield members
 
 
 @pytest.fixture(scope="session", autouse=True)

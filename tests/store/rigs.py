@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Protocol
+from urllib.request import urlopen
 
 import pytest
 
@@ -76,6 +78,20 @@ class EtcdRig:
 
     def resume(self) -> None:
         self.member.resume()
+
+
+def url_of(members: list[EtcdMember]) -> str:
+    """A store of its own in a cluster of several members."""
+    hosts = ",".join(member.endpoint for member in members)
+    return f"etcd://{hosts}/test-{secrets.token_hex(4)}?timeout=5"
+
+
+def metric(member: EtcdMember, name: str) -> int:
+    """What a member says of itself."""
+    text = urlopen(f"{member.client_url}/metrics", timeout=5).read().decode()
+    found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
+    assert found
+    return int(float(found.group(1)))
 
 
 @contextmanager

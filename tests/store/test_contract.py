@@ -432,6 +432,61 @@ async def test_a_watch_shows_one_node_only(rig: Rig) -> None:
         assert all(claim.node == A for claims in seen for claim in claims)
 
 
+@pytest.mark.parametrize("writer", ["itself", "another client"])
+async def test_a_watch_of_all_claims_sees_those_of_every_node_and_pool(
+    rig: Rig, writer: str
+) -> None:
+    async with clients(rig, 2) as (store, other):
+        write = store if writer == "itself" else other
+        await store.create_pool(pool())
+        await store.create_pool(pool("other", "10.1.0.0/24"))
+        (there,) = await store.claim_blocks(A, NAME, 1)
+        watch = store.watch_claims()
+        expected = {there.id: there}
+        assert await first(watch, lambda _: True) == expected
+        for node, name in ((B, NAME), (A, OTHER), (B, OTHER)):
+            claims = await write.claim_blocks(node, name, 2)
+            expected |= {claim.id: claim for claim in claims}
+            await first(watch, expected.__eq__)
+        for claim in list(expected.values()):
+            await write.release_block(claim)
+            del expected[claim.id]
+        assert await first(watch, lambda seen: not seen) == {}
+
+
+async def test_a_block_that_moves_is_seen_with_its_new_owner(rig: Rig) -> None:
+    async with clients(rig, 2) as (store, other):
+        await store.create_pool(pool("default", "10.0.0.0/27"))
+        (old,) = await store.claim_blocks(A, NAME, 1)
+        watch = store.watch_claims()
+        assert await anext(watch) == {old.id: old}
+        await other.release_block(old)
+        (new,) = await other.claim_blocks(B, NAME, 1)
+        await first(watch, lambda seen: seen == {new.id: new})
+
+
+async def test_a_watch_of_all_claims_goes_on_after_an_outage(rig: Rig) -> None:
+    async with clients(rig, 2) as (store, other):
+        await store.create_pool(pool())
+        watch = store.watch_claims()
+        assert await anext(watch) == {}
+        waiting = asyncio.ensure_future(anext(watch))
+        rig.suspend()
+        with pytest.raises(StoreUnavailable):
+            await store.list_pools()
+        rig.resume()
+        claims = await other.claim_blocks(A, NAME, 3)
+        seen = await waiting
+        if len(seen) < 3:
+            seen = await first(watch, lambda found: len(found) == 3)
+        assert sorted(seen.values(), key=lambda claim: claim.id.index) == claims
+
+
+async def test_a_watch_of_nodes_begins_with_none(rig: Rig) -> None:
+    async with client(rig) as store:
+        assert await first(store.watch_nodes(), lambda _: True) == {}
+
+
 async def test_a_block_that_changed_hands_and_came_back_is_seen_as_changed(rig: Rig) -> None:
     async with clients(rig, 2) as (store, other):
         await store.create_pool(pool("default", "10.0.0.0/27"))
@@ -665,11 +720,14 @@ async def test_closing_twice_is_closing_once(rig: Rig) -> None:
 
 async def test_watches_end_when_the_store_is_closed(rig: Rig) -> None:
     async with client(rig) as store:
-        pools, blocks = store.watch_pools(), store.watch_node_blocks(A)
-        await anext(pools)
-        await anext(blocks)
-        waiting = [asyncio.ensure_future(anext(pools)), asyncio.ensure_future(anext(blocks))]
+        watches = [
+            store.watch_pools(), store.watch_node_blocks(A), store.watch_claims(),
+            store.watch_nodes(),
+        ]  # fmt: skip
+        for watch in watches:
+            await anext(watch)
+        waiting = [asyncio.ensure_future(anext(watch)) for watch in watches]
         await asyncio.sleep(0)
         await store.close()
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [StopAsyncIteration] * 2
+        assert {type(outcome) for outcome in outcomes} == {StopAsyncIteration}

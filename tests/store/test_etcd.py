@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 
@@ -26,7 +25,7 @@ from coil.lab.etcd import EtcdMember, local_etcd
 from coil.store.contract import Release, Store
 from coil.store.errors import StoreCorrupt, StoreError, StoreUnavailable
 from coil.store.open import open_store
-from store.rigs import EtcdRig, client
+from store.rigs import EtcdRig, client, metric, url_of
 
 A, B = NodeName("node-a"), NodeName("node-b")
 NAME = PoolName("default")
@@ -34,22 +33,6 @@ NAME = PoolName("default")
 
 def pool(subnet: str = "10.0.0.0/16", bits: int = 4) -> Pool:
     return Pool(NAME, (parse_subnet(subnet),), bits)
-
-
-@pytest.fixture
-def prefixed(etcd: EtcdMember) -> EtcdRig:
-    return EtcdRig(etcd)
-
-
-@pytest.fixture
-def trio(tmp_path: Path) -> Iterator[list[EtcdMember]]:
-    with local_etcd(tmp_path / "trio", 3) as members:
-        yield members
-
-
-def url_of(members: list[EtcdMember]) -> str:
-    hosts = ",".join(member.endpoint for member in members)
-    return f"etcd://{hosts}/test-{secrets.token_hex(4)}?timeout=5"
 
 
 def leader_of(members: list[EtcdMember]) -> EtcdMember:
@@ -499,10 +482,7 @@ async def test_a_survey_is_of_one_moment_however_many_pages_it_has(prefixed: Etc
 
 def transactions(member: EtcdMember) -> int:
     """How many writing transactions etcd has executed."""
-    text = urlopen(f"{member.client_url}/metrics", timeout=5).read().decode()
-    found = re.search(r"^etcd_server_proposals_committed_total (\S+)$", text, re.MULTILINE)
-    assert found
-    return int(float(found.group(1)))
+    return metric(member, "etcd_server_proposals_committed_total")
 
 
 async def test_a_claim_is_one_transaction_however_many_claim_at_once(prefixed: EtcdRig) -> None:

@@ -14,17 +14,19 @@ Guarantees
   woke it; states in between may be skipped; outages are bridged inside (the iterator does not end
   before ``close``), and what was missed meanwhile is in the next item. They raise nothing: to a
   watch a store that cannot be read is away.
+- *Lists and watches* leave out a record that cannot be read, and tell it in the log. What needs
+  that very record (one pool, a claim's pool, an overlap with all pools) raises StoreCorrupt.
 - Every other method may raise StoreUnavailable, StoreCorrupt, and is safe to cancel (outcome
   unknown).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import Enum
 from typing import Protocol
 
-from coil.domain.block import BlockClaim
+from coil.domain.block import BlockClaim, BlockId
 from coil.domain.names import NodeName, PoolName, RackName
 from coil.domain.node import NodeRecord, NodeStatus
 from coil.domain.pool import Pool, Subnet
@@ -100,6 +102,12 @@ class BlockStore(Protocol):
     def watch_node_blocks(self, node: NodeName) -> AsyncIterator[list[BlockClaim]]:
         """The blocks of one node now, and again after each change; never ends by itself."""
 
+    def watch_claims(self) -> AsyncIterator[Mapping[BlockId, BlockClaim]]:
+        """All claims of all nodes now, and again after each change; never ends by itself.
+
+        Only what changes is read again.
+        """
+
     async def list_pool_blocks(self, pool: PoolName) -> list[BlockClaim]:
         """All claims of a pool, by index. For operators only. Raises PoolNotFound."""
 
@@ -119,6 +127,12 @@ class NodeStore(Protocol):
 
     async def list_nodes(self) -> list[NodeStatus]:
         """All nodes with a record, by name."""
+
+    def watch_nodes(self) -> AsyncIterator[Mapping[NodeName, NodeRecord]]:
+        """All nodes' records now, and again after each change; never ends by itself.
+
+        Whether a node lives is not in it, and changes nothing of it.
+        """
 
     async def find_node(self, name: NodeName) -> NodeStatus | None:
         """One node's record, None when there is none."""

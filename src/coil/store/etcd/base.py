@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import TypeVar
 
 import structlog
@@ -14,9 +15,12 @@ from coil.process.retry import Backoff, sleep
 from coil.store.errors import StoreCorrupt
 from coil.store.etcd.client import EtcdClient
 from coil.store.etcd.keys import Keys
+from coil.store.etcd.mirror import Mirror
 from coil.store.etcd.wire import KeyValue
 
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 _log = structlog.get_logger()
 
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.1, 1.0
@@ -29,6 +33,8 @@ class EtcdPart:
     def __init__(self, client: EtcdClient, keys: Keys) -> None:
         self._client = client
         self._keys = keys
+        self._told: dict[str, int] = {}
+        """At which revision a key that cannot be read was told."""
 
     def corrupt(self, pair: KeyValue, reason: object) -> StoreCorrupt:
         """The error for a key whose value coil did not write."""
@@ -45,6 +51,19 @@ class EtcdPart:
         except (CoilError, ValueError) as exc:
             raise self.corrupt(pair, exc) from exc
 
+    def readable(self, pairs: Iterable[KeyValue], read: Callable[[KeyValue], T]) -> Iterator[T]:
+        """What ``read`` makes of these keys; one that cannot be read is left out, and told once.
+
+        For whoever can do without: one bad key must not stop a node from what does not need it.
+        """
+        for pair in pairs:
+            try:
+                yield read(pair)
+            except StoreCorrupt as exc:
+                if self._told.get(pair.key) != pair.revision:
+                    self._told[pair.key] = pair.revision
+                    _log.error("left out what cannot be read", reason=exc.message)
+
     async def watch(
         self, prefix: str, read: Callable[[], Awaitable[tuple[int, T]]]
     ) -> AsyncIterator[T]:
@@ -52,19 +71,36 @@ class EtcdPart:
 
         Ends when the client is closed. Outages are bridged, and told once.
         """
+        revision = 0
+
+        async def following() -> T:
+            nonlocal revision
+            if revision:
+                # After an interruption all is read again, at once.
+                after, revision = revision + 1, 0
+                await self._client.wait_change(prefix, after)
+            revision, state = await read()
+            return state
+
+        async for state in self._bridged(following):
+            yield state
+
+    async def watch_entries(
+        self, prefix: str, read: Callable[[KeyValue], tuple[K, V]]
+    ) -> AsyncIterator[dict[K, V]]:
+        """As ``watch``, of all keys below ``prefix``, of which only what changes is read again."""
+        mirror = Mirror(self._client, prefix, lambda pairs: self.readable(pairs, read))
+        async with contextlib.aclosing(mirror):
+            async for state in self._bridged(mirror.next):
+                yield state
+
+    async def _bridged(self, following: Callable[[], Awaitable[T]]) -> AsyncIterator[T]:
+        """Yield each state that is another than the one before, through all outages."""
         backoff = Backoff(initial=_FIRST_RETRY_SECONDS, maximum=_LAST_RETRY_SECONDS)
         closing, seen, told = self._client.closing, None, False
         while not closing.is_set():
             try:
-                revision, state = await read()
-                backoff.reset()
-                if told:
-                    _log.info("store is watched again", store=str(self._client.address))
-                told = False
-                if seen is None or seen[0] != state:
-                    seen = (state,)
-                    yield state
-                await self._client.wait_change(prefix, revision + 1)
+                state = await following()
             except CoilError as exc:
                 if closing.is_set():
                     return
@@ -72,3 +108,11 @@ class EtcdPart:
                     _log.warning("store cannot be watched; trying on", reason=exc.message)
                 told = True
                 await sleep(backoff.next(), closing)
+                continue
+            backoff.reset()
+            if told:
+                _log.info("store is watched again", store=str(self._client.address))
+            told = False
+            if not closing.is_set() and (seen is None or seen[0] != state):
+                seen = (state,)
+                yield state

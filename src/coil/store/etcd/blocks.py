@@ -289,6 +289,15 @@ class EtcdBlocks(EtcdPools):
                     claims.append(copy)
         return found.revision, claims
 
+    def watch_claims(self) -> AsyncIterator[Mapping[BlockId, BlockClaim]]:
+        """See the contract."""
+
+        def read(pair: KeyValue) -> tuple[BlockId, BlockClaim]:
+            claim = self.to_claim(pair)
+            return claim.id, claim
+
+        return self.watch_entries(self._keys.all_blocks, read)
+
     async def list_pool_blocks(self, pool: PoolName) -> list[BlockClaim]:
         """See the contract."""
         found = await self._client.read(
@@ -296,7 +305,7 @@ class EtcdBlocks(EtcdPools):
         )
         if not found.pairs(0):
             raise pool_not_found(pool)
-        return [self.to_claim(pair) for pair in found.pairs(1)]
+        return list(self.readable(found.pairs(1), self.to_claim))
 
     async def list_ranges(self, pool: PoolName) -> dict[int, RackName]:
         """See the contract."""

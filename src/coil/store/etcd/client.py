@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -19,7 +19,15 @@ from coil.process.retry import Backoff
 from coil.store.errors import StoreError, StoreUnavailable
 from coil.store.etcd.address import EtcdAddress
 from coil.store.etcd.errors import Outcome, outcome, translated
-from coil.store.etcd.wire import Compare, Operation, Results, txn_request, watch_requests
+from coil.store.etcd.wire import (
+    Changes,
+    Compare,
+    Operation,
+    Results,
+    to_changes,
+    txn_request,
+    watch_requests,
+)
 
 _log = structlog.get_logger()
 
@@ -167,30 +175,51 @@ class EtcdClient:
         Also when that cannot be known any more (compacted). Raises StoreUnavailable when the watch
         is interrupted; returns when the client is closed.
         """
+        async with contextlib.aclosing(self.changes(prefix, revision)) as changes:
+            async for _ in changes:
+                return
+
+    async def changes(self, prefix: str, revision: int) -> AsyncGenerator[Changes, None]:
+        """Yield what changes below ``prefix`` from ``revision`` on, message by message.
+
+        Ends when that cannot be known any more: that revision is compacted, or a cluster put back
+        from a backup has not come to it; and when the client is closed. Raises StoreUnavailable
+        when the watch is interrupted: nothing up to the last revision yielded was missed.
+        """
         metadata = (*self._metadata(), _HAS_LEADER)
         requests = watch_requests(prefix, revision)
         stream = rpc.WatchStub(await self._channel()).Watch(_forever(requests), metadata=metadata)
         try:
-            while (answer := await stream.read()) is not grpc.aio.EOF:
-                if answer.compact_revision or answer.events:
+            while (answer := await self._next(stream)) is not grpc.aio.EOF:
+                if answer.compact_revision or answer.header.revision + 1 < revision:
                     return
                 if answer.canceled:
                     break
-        except grpc.aio.AioRpcError as exc:
-            if not self._closing.is_set():
-                self._rotate()
-                raise translated(self.address, exc) from exc
+                if answer.events:
+                    yield to_changes(answer)
+        finally:
+            stream.cancel()
+        if self._closing.is_set():
             return
+        self._rotate()
+        reason = answer.cancel_reason if answer is not grpc.aio.EOF else "by the other side"
+        raise StoreUnavailable(f"{self.address}: the watch was ended ({reason})")
+
+    async def _next(self, stream: Any) -> Any:
+        """The next message of a watch; the end of the client is the end of the watch."""
+        try:
+            return await stream.read()
+        except grpc.aio.AioRpcError as exc:
+            if self._closing.is_set():
+                return grpc.aio.EOF
+            self._rotate()
+            raise translated(self.address, exc) from exc
         except asyncio.CancelledError:
             # A channel that is closed cancels its calls; that is not a cancellation of ours.
             task = asyncio.current_task()
             if not self._closing.is_set() or (task and task.cancelling()):
                 raise
-            return
-        finally:
-            stream.cancel()
-        self._rotate()
-        raise StoreUnavailable(f"{self.address}: the watch was ended ({answer.cancel_reason})")
+            return grpc.aio.EOF
 
     async def _call(
         self,

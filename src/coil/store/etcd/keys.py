@@ -96,12 +96,17 @@ class Keys:
         return f"{self.owned(node)}{block.pool}/{block.index:0{_DIGITS}}"
 
     def block_id(self, key: str) -> BlockId:
-        """Which block a key that ends in pool and index is about. Raises ValueError."""
-        pool, _slash, index = key.rpartition("/")
-        try:
-            name = parse_pool_name(pool.rpartition("/")[2])
-        except CoilError as exc:
-            raise ValueError(exc.message) from exc
-        if len(index) != _DIGITS or not index.isascii() or not index.isdigit():
-            raise ValueError(f"{index!r} is not an index of {_DIGITS} digits")
-        return BlockId(name, int(index))
+        """Which block a key of claims, copies or ranges is about. Raises ValueError."""
+        match key.removeprefix(self.prefix).split("/"):
+            case ["blocks" | "ranges", pool, index] | ["owned", _, pool, index]:
+                if len(index) == _DIGITS and index.isascii() and index.isdigit():
+                    return BlockId(_parse_pool(pool), int(index))
+                raise ValueError(f"{index!r} is not an index of {_DIGITS} digits")
+        raise ValueError("its name is none of coil's")
+
+
+def _parse_pool(text: str) -> PoolName:
+    try:
+        return parse_pool_name(text)
+    except CoilError as exc:
+        raise ValueError(exc.message) from exc

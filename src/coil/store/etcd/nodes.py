@@ -7,6 +7,7 @@ its blocks needs better evidence (coil.controller).
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator, Mapping
 
 from coil.domain.codec import holder_from_json, holder_to_json, node_from_json, node_to_json
 from coil.domain.errors import CoilError, NodeNameTaken
@@ -105,8 +106,17 @@ class EtcdNodes(EtcdPart):
         """See the contract."""
         found = await self._client.read(get_below(self._keys.nodes), get_below(self._keys.lives))
         alive = {pair.key.removeprefix(self._keys.lives) for pair in found.pairs(1)}
-        records = (self._to_record(pair) for pair in found.pairs(0))
+        records = self.readable(found.pairs(0), self._to_record)
         return [NodeStatus(record, record.name in alive) for record in records]
+
+    def watch_nodes(self) -> AsyncIterator[Mapping[NodeName, NodeRecord]]:
+        """See the contract."""
+
+        def read(pair: KeyValue) -> tuple[NodeName, NodeRecord]:
+            record = self._to_record(pair)
+            return record.name, record
+
+        return self.watch_entries(self._keys.nodes, read)
 
     async def find_node(self, name: NodeName) -> NodeStatus | None:
         """See the contract."""

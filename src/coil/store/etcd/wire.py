@@ -26,6 +26,16 @@ class KeyValue:
     lease: int
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What one message of a watch brought, in the order in which it happened."""
+
+    revision: int
+    """Nothing up to this one is still to come."""
+    changes: Sequence[tuple[str, KeyValue | None]]
+    """Keys, each with what it holds now, None when it was deleted."""
+
+
 class Results:
     """What the operations of a transaction brought, in their order."""
 
@@ -41,12 +51,7 @@ class Results:
 
     def pairs(self, position: int) -> list[KeyValue]:
         """What the ``get`` at this position found."""
-        return [
-            KeyValue(
-                kv.key.decode("utf-8", "backslashreplace"), kv.value, kv.mod_revision, kv.lease
-            )
-            for kv in self._answer.responses[position].response_range.kvs
-        ]
+        return [_to_pair(kv) for kv in self._answer.responses[position].response_range.kvs]
 
     def count(self, position: int) -> int:
         """How many keys the ``get`` at this position met, shown or not."""
@@ -58,6 +63,18 @@ class Results:
 
     def __len__(self) -> int:
         return len(self._answer.responses)
+
+
+def _to_pair(kv: Any) -> KeyValue:
+    return KeyValue(kv.key.decode("utf-8", "backslashreplace"), kv.value, kv.mod_revision, kv.lease)
+
+
+def to_changes(answer: Any) -> Changes:
+    """Read a message of a watch that has events."""
+    pairs = [(_to_pair(event.kv), event.type) for event in answer.events]
+    changes = [(pair.key, pair if kind == rpc.Event.PUT else None) for pair, kind in pairs]
+    # Not the header's: that one may be ahead of events which come in a later message.
+    return Changes(pairs[-1][0].revision, changes)
 
 
 def prefix_end(prefix: str) -> bytes:

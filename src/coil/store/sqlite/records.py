@@ -119,6 +119,10 @@ class Records:
             unreadable=tuple(unreadable),
         )
 
+    def all_claims(self) -> list[BlockClaim]:
+        """All claims, by pool and index."""
+        return self._claims("true ORDER BY pool, idx", ())
+
     def find_claim(self, pool: PoolName, index: int) -> BlockClaim | None:
         """The claim on one block."""
         found = self._claims("pool = ? AND idx = ?", (pool, index))

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
-from coil.domain.block import MAX_INDEX, BlockClaim
+from coil.domain.block import MAX_INDEX, BlockClaim, BlockId
 from coil.domain.errors import PoolExists
 from coil.domain.names import NodeName, PoolName, RackName
 from coil.domain.node import NodeRecord, NodeStatus
@@ -191,6 +191,10 @@ class SqliteStore:
         """See the contract."""
         return self._watch(lambda records: records.node_claims(node))
 
+    def watch_claims(self) -> AsyncIterator[Mapping[BlockId, BlockClaim]]:
+        """See the contract."""
+        return self._watch(lambda records: {claim.id: claim for claim in records.all_claims()})
+
     async def list_pool_blocks(self, pool: PoolName) -> list[BlockClaim]:
         """See the contract."""
 
@@ -211,6 +215,11 @@ class SqliteStore:
     async def list_nodes(self) -> list[NodeStatus]:
         """See the contract: none, ever."""
         return []
+
+    async def watch_nodes(self) -> AsyncIterator[Mapping[NodeName, NodeRecord]]:
+        """See the contract: none, ever."""
+        async for _identity in self._watch(Records.identity):
+            yield {}
 
     async def find_node(self, name: NodeName) -> NodeStatus | None:
         """See the contract: None, ever."""
