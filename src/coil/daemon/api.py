@@ -10,7 +10,6 @@ from coil.daemon.attach import Attacher
 from coil.daemon.inventory import Address, Inventory
 from coil.daemon.metrics import Metrics
 from coil.daemon.report import Reporter
-from coil.daemon.server import Endpoint, HttpRequest, HttpResponse
 from coil.domain.attachment import Attachment
 from coil.domain.errors import (
     AddressNotFound,
@@ -19,6 +18,7 @@ from coil.domain.errors import (
     ConfigError,
     RequestError,
 )
+from coil.process.http import Endpoint, HttpRequest, HttpResponse
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -23,11 +23,9 @@ from coil.daemon.locks import AttachmentLocks
 from coil.daemon.metrics import Metrics
 from coil.daemon.ownership import Ownership
 from coil.daemon.presence import Presence
-from coil.daemon.problems import Problems
 from coil.daemon.recover import Recoverer
 from coil.daemon.repair import Repairer
 from coil.daemon.report import Reporter
-from coil.daemon.server import Router, Server
 from coil.daemon.settings import Settings
 from coil.daemon.steps import StepHook, no_step
 from coil.daemon.uplink import UplinkMtu
@@ -39,7 +37,9 @@ from coil.journal.journal import Journal
 from coil.journal.schema import JournaledBlock
 from coil.nodenet.removal import LinkRemover
 from coil.process import clock
+from coil.process.http import ListenError, Router, Server
 from coil.process.notify import Notifier
+from coil.process.problems import Problems
 from coil.process.supervise import Supervisor
 from coil.store.contract import Store
 from coil.store.open import shown_url
@@ -275,10 +275,13 @@ async def _serve(settings: Settings, parts: _Parts, supervisor: Supervisor) -> N
     server = Server(Router(endpoints))
     notifier = Notifier()
     async with server.serving(_DRAIN_SECONDS):
-        await server.listen_unix(settings.socket)
-        if settings.metrics_addr:
-            metrics_only = {("GET", "/metrics"): endpoints["GET", "/metrics"]}
-            await server.listen_tcp(*settings.metrics_endpoint(), Router(metrics_only))
+        try:
+            await server.listen_unix(settings.socket)
+            if settings.metrics_addr:
+                metrics_only = {("GET", "/metrics"): endpoints["GET", "/metrics"]}
+                await server.listen_tcp(*settings.metrics_endpoint(), Router(metrics_only))
+        except ListenError as exc:
+            raise ConfigError(str(exc)) from exc
         supervisor.spawn("fetch blocks", parts.fetcher.run)
         supervisor.spawn("watch pools", parts.ownership.watch_pools)
         supervisor.spawn("watch blocks", parts.ownership.watch_blocks)

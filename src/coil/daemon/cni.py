@@ -17,11 +17,11 @@ from coil.daemon.collect import Collector
 from coil.daemon.fetch import DEFAULT_POOL, BlockFetcher
 from coil.daemon.inventory import Inventory
 from coil.daemon.metrics import Metrics
-from coil.daemon.problems import Problems
-from coil.daemon.server import CallerGone, Endpoint, HttpRequest, HttpResponse
 from coil.domain.attachment import Attachment, AttachmentKey
 from coil.domain.errors import CoilError, PoolCordoned
 from coil.nodenet.plan import GATEWAYS, HOST_MAC
+from coil.process.http import CallerGone, Endpoint, HttpRequest, HttpResponse
+from coil.process.problems import Problems
 
 _log = structlog.get_logger()
 Json = dict[str, object]

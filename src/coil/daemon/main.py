@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import sys
-import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from coil.domain.errors import CoilError, ConfigError, InvalidName
 from coil.domain.names import NodeName, RackName, parse_node_name, parse_rack_name
 from coil.nodenet.plan import Tables
 from coil.process import logging
+from coil.process.options import CONTEXT, config_option, log_options
 from coil.process.supervise import Supervisor, supervise
 from coil.store.open import open_store
 
@@ -33,36 +33,9 @@ _EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: systemd shows its name
 _log = structlog.get_logger()
 
 
-def _read_config(context: click.Context, _parameter: click.Parameter, value: Path) -> Path:
-    """Let the file's keys (names of flags) be the defaults. A missing default file is fine."""
-    if not value.exists() and value == DEFAULT_CONFIG:
-        return value
-    try:
-        found = tomllib.loads(value.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise click.BadParameter(f"cannot read {value}: {exc}") from exc
-    known = {parameter.name for parameter in context.command.params}
-    keys = {key.replace("-", "_"): text for key, text in found.items()}
-    unknown = sorted(keys.keys() - known)
-    if unknown:
-        raise click.BadParameter(f"{value} has unknown keys: {', '.join(unknown)}")
-    context.default_map = keys
-    return value
-
-
-@click.command(
-    context_settings={"auto_envvar_prefix": "COIL", "help_option_names": ["-h", "--help"]}
-)
+@click.command(context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="coild")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    is_eager=True,
-    callback=_read_config,
-    help="TOML file whose keys are the names of these options.",
-)
+@config_option(DEFAULT_CONFIG)
 @click.option("--node-name", default="", help="This node's name. [default: the host's name]")
 @click.option("--rack", default="", help="This node's rack. [default: none, or --rack-file's]")
 @click.option(
@@ -138,8 +111,7 @@ def _read_config(context: click.Context, _parameter: click.Parameter, value: Pat
     show_default=True,
     help="Seconds between passes of repair, sync and housekeeping.",
 )
-@click.option("--log-level", type=click.Choice(logging.LEVELS), default="info", show_default=True)
-@click.option("--log-format", type=click.Choice(logging.FORMATS), default="auto", show_default=True)
+@log_options
 @click.option("--print-config", is_flag=True, help="Print the settings in force and exit.")
 def main(config: Path, *, print_config: bool, **options: Any) -> None:
     """Serve the CNI plugin of this node: addresses, links and routes of its pods.

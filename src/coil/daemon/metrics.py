@@ -10,9 +10,11 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from coil.daemon.inventory import Inventory
-from coil.daemon.problems import KINDS, Problems
+from coil.process.problems import Problems
 
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_KINDS = ("kernel", "store", "journal", "attachment", "node name")
+"""Of what there can be problems."""
 
 
 class Metrics:
@@ -74,7 +76,7 @@ class _InventoryCollector(Collector):
         problems = GaugeMetricFamily(
             "coil_problems", "What is wrong and could not be mended", labels=["kind"]
         )
-        for kind in KINDS:
+        for kind in _KINDS:
             problems.add_metric([kind], self._problems.count(kind))
         attachments = GaugeMetricFamily("coil_attachments", "Attachments this node holds")
         attachments.add_metric([], len(self._inventory.attachments))

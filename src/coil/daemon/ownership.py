@@ -11,7 +11,6 @@ from coil.daemon.blocks import BlockKeeper
 from coil.daemon.fetch import BlockFetcher
 from coil.daemon.inventory import Inventory
 from coil.daemon.presence import Presence
-from coil.daemon.problems import Problems
 from coil.daemon.recover import Recoverer
 from coil.daemon.workers import Workers
 from coil.domain.errors import CoilError, NodeNameTaken, PoolExists
@@ -19,6 +18,7 @@ from coil.domain.names import NodeName
 from coil.domain.pool import Pool
 from coil.journal.errors import JournalError
 from coil.journal.journal import Journal
+from coil.process.problems import Problems
 from coil.store.contract import Store
 from coil.store.open import shown_url
 

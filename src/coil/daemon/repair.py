@@ -13,7 +13,6 @@ import structlog
 from coil.daemon.blocks import BlockKeeper
 from coil.daemon.inventory import Inventory
 from coil.daemon.locks import AttachmentLocks
-from coil.daemon.problems import Problems
 from coil.daemon.steps import no_step
 from coil.daemon.workers import Workers
 from coil.domain.attachment import Attachment
@@ -27,6 +26,7 @@ from coil.nodenet.parse import Route
 from coil.nodenet.plan import Tables
 from coil.nodenet.routes import RouteChanges, remove_route, sync_rules
 from coil.nodenet.veth import attach, ensure_host_end, settle_carriers
+from coil.process.problems import Problems
 
 _log = structlog.get_logger()
 

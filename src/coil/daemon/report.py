@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from coil import __version__
 from coil.daemon.inventory import Address, Inventory, OwnedBlock
-from coil.daemon.problems import Problems
 from coil.domain.attachment import Attachment
 from coil.domain.names import NodeName
 from coil.nodenet.plan import Tables
+from coil.process.problems import Problems
 
 Json = dict[str, object]
 

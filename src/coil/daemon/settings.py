@@ -9,6 +9,7 @@ from coil.daemon.collect import GcMode
 from coil.domain.errors import ConfigError
 from coil.domain.names import NodeName, RackName
 from coil.nodenet.plan import Tables
+from coil.process.options import parse_endpoint
 from coil.store.open import shown_url
 
 DEFAULT_STORE = "sqlite:///var/lib/coil/store.db"
@@ -65,12 +66,10 @@ class Settings:
 
     def metrics_endpoint(self) -> tuple[str, int]:
         """Host and port of ``metrics_addr``. Raises ConfigError."""
-        host, colon, port = self.metrics_addr.rpartition(":")
-        if not colon or not port.isdigit() or not 0 < int(port) < 1 << 16:
-            raise ConfigError(
-                f"metrics-addr {self.metrics_addr!r} must be HOST:PORT, like 127.0.0.1:9384"
-            )
-        return host.strip("[]"), int(port)
+        try:
+            return parse_endpoint(self.metrics_addr)
+        except ValueError as exc:
+            raise ConfigError(f"metrics-addr {exc}") from exc
 
     def shown(self) -> dict[str, object]:
         """As ``--print-config`` prints them: flags' names, plain values."""

@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from coil.daemon.blocks import BlockKeeper
-from coil.daemon.problems import Problems
 from coil.domain.errors import InDoubt
 from coil.journal.errors import JournalError
 from coil.journal.journal import Journal
+from coil.process.problems import Problems
 
 _log = structlog.get_logger()
 

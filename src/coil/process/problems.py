@@ -6,9 +6,6 @@ import structlog
 
 _log = structlog.get_logger()
 
-KINDS = ("kernel", "store", "journal", "attachment", "node name")
-"""Of what there can be problems."""
-
 
 class Problems:
     """Current problems by kind and subject. Said in the log once, when they appear and go."""

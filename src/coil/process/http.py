@@ -1,4 +1,4 @@
-"""HTTP/1.1 over a Unix socket (and, if asked for, metrics over TCP). h11 does the protocol.
+"""HTTP/1.1 over a Unix socket or TCP, for programs that are asked. h11 does the protocol.
 
 One request per connection. A caller that goes away while its request is worked on is noticed:
 the request is cancelled if its endpoint says so (an ADD), finished otherwise (a DEL).
@@ -20,8 +20,6 @@ from urllib.parse import parse_qsl, urlsplit
 import h11
 import structlog
 
-from coil.domain.errors import ConfigError
-
 _log = structlog.get_logger()
 
 _MOST_BODY = 1 << 20
@@ -30,6 +28,10 @@ _MOST_HEAD = 1 << 20
 _READ_SECONDS = 10.0
 """A request must be here by then: callers are local and send at once."""
 _BACKLOG = 1024
+
+
+class ListenError(Exception):
+    """Nobody can be served there; the message says where and why."""
 
 
 class CallerGone(Exception):
@@ -106,7 +108,7 @@ class Router:
         methods = [known for known, at in self._endpoints if at == path]
         if methods:
             return HttpResponse(405, b'{"error": "use method %s"}\n' % methods[0].encode())
-        return HttpResponse(404, b'{"error": "no such path; see docs/api.md"}\n')
+        return HttpResponse(404, b'{"error": "no such path"}\n')
 
 
 class Server:
@@ -130,13 +132,13 @@ class Server:
     async def listen_unix(self, path: Path) -> None:
         """Listen on a socket of mode 0600, put in place of an old one in one step.
 
-        Raises ConfigError when it can't be made there.
+        Raises ListenError when it can't be made there.
         """
         try:
             _check_unserved(path)
             sock = _bind_unix(path)
         except OSError as exc:
-            raise ConfigError(f"cannot listen on {path}: {exc.strerror or exc}") from exc
+            raise ListenError(f"cannot listen on {path}: {exc.strerror or exc}") from exc
         loop = asyncio.get_running_loop()
         self._servers.append(
             await loop.create_unix_server(
@@ -145,14 +147,14 @@ class Server:
         )
 
     async def listen_tcp(self, host: str, port: int, router: Router) -> None:
-        """Listen on TCP with a router of its own. Raises ConfigError."""
+        """Listen on TCP with a router of its own. Raises ListenError."""
         loop = asyncio.get_running_loop()
         try:
             self._servers.append(
                 await loop.create_server(lambda: self._connect(router), host, port)
             )
         except OSError as exc:
-            raise ConfigError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+            raise ListenError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
 
     def _connect(self, router: Router) -> _Connection:
         return _Connection(router, self._group, self._connections)
@@ -306,11 +308,11 @@ class _Connection(asyncio.Protocol):
 
 
 def _check_unserved(path: Path) -> None:
-    """Raise ConfigError when somebody serves on the socket already."""
+    """Raise ListenError when somebody serves on the socket already."""
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     with probe, contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
         probe.connect(str(path))
-        raise ConfigError(f"somebody serves on {path} already; give each coild its --socket")
+        raise ListenError(f"somebody serves on {path} already; give each coild its --socket")
 
 
 def _bind_unix(path: Path) -> socket.socket:
