@@ -18,12 +18,12 @@ CHECKED     := $(wildcard src tests bench)
 APT_BUILD := python3 python3-venv
 APT_RUN   := iproute2 iputils-ping busybox-static containerd|containerd.io runc|containerd.io \
              containernetworking-plugins procps util-linux
-APT_TEST  := $(APT_RUN) podman nftables iptables gcc libc6-dev curl bird2 strace \
-             etcd-server etcd-client openssl
+APT_LAB   := iproute2 iputils-ping traceroute procps util-linux bird2 etcd-server etcd-client
+APT_TEST  := $(APT_RUN) $(APT_LAB) podman nftables iptables gcc libc6-dev curl strace openssl
 APT_BENCH := $(APT_RUN) gcc libc6-dev iperf3 etcd-server etcd-client
 
 .PHONY: help venv build native demo demo-node test check bench clean install uninstall \
-        apt-BUILD apt-RUN apt-TEST apt-BENCH
+        apt-BUILD apt-RUN apt-LAB apt-TEST apt-BENCH
 
 help:
 	@echo "make build      .venv/bin/{coild,coilctl} and build/coil"
@@ -39,7 +39,7 @@ build: venv
 	@$(PLUGIN) all
 
 # Asked each time, not remembered: a checkout outlives machines and moves between them.
-apt-BUILD apt-RUN apt-TEST apt-BENCH: apt-%:
+apt-BUILD apt-RUN apt-LAB apt-TEST apt-BENCH: apt-%:
 	@packaging/apt-install.sh $(foreach package,$(APT_$*),'$(package)')
 
 venv: $(VENV)/.coil

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import http.client
-import json
-import socket
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlencode
 
 from coil.domain.errors import CoilError
-
-_SECONDS = 30.0
+from coil.process.unix_http import request
 
 
 class DaemonUnavailable(CoilError):
@@ -22,44 +19,25 @@ class DaemonRefused(CoilError):
     """coild answered with an error; its message is for people."""
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("coil", timeout=_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect; called by the base class."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_SECONDS)
-        self.sock.connect(str(self._path))
-
-
 def ask(socket_path: Path, method: str, path: str, **query: str) -> object:
     """Send one request and return the decoded answer.
 
     Raises DaemonUnavailable when nobody answers, DaemonRefused for an answer that is an error.
     """
     target = f"{path}?{urlencode(query)}" if query else path
-    connection = _UnixConnection(socket_path)
     try:
-        connection.request(method, target)
-        response = connection.getresponse()
-        body = response.read()
+        status, found = request(socket_path, method, target)
     except OSError as exc:
         reason = exc.strerror or type(exc).__name__
         raise DaemonUnavailable(
             f"coild does not answer on {socket_path} ({reason}); is it running on this node? "
             "Name another socket with --socket"
         ) from exc
-    except http.client.HTTPException as exc:
+    except (http.client.HTTPException, ValueError) as exc:
         raise DaemonUnavailable(f"{socket_path} does not speak HTTP: is it coild's?") from exc
-    finally:
-        connection.close()
-    found = json.loads(body)
-    if response.status != http.client.OK:
-        raise DaemonRefused(str(found.get("error", body.decode())))
+    if status != http.client.OK:
+        error = found.get("error") if isinstance(found, dict) else None
+        raise DaemonRefused(str(error or found))
     return found
 
 

@@ -58,10 +58,14 @@ class EtcdMember:
         host = f"[{self.address}]" if ":" in self.address else self.address
         return f"{host}:{port}"
 
-    def start(self, members: Sequence[EtcdMember], *options: str) -> None:
-        """Start it as one of ``members``; don't wait. What it knew when it ended it knows again."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        argv = [
+    @property
+    def log(self) -> Path:
+        """What it says."""
+        return self.directory / "etcd.log"
+
+    def command(self, members: Sequence[EtcdMember], *options: str) -> list[str]:
+        """What starts it as one of ``members``. What it knew when it ended it knows again."""
+        return [
             "etcd", f"--name={self.name}", f"--data-dir={self.directory}/data",
             f"--listen-client-urls={self.client_url}",
             f"--advertise-client-urls={self.client_url}",
@@ -70,7 +74,12 @@ class EtcdMember:
             "--initial-cluster=" + ",".join(f"{m.name}={m.peer_url}" for m in members),
             "--auto-compaction-retention=1h", "--logger=zap", "--log-level=warn", *options,
         ]  # fmt: skip
-        with (self.directory / "etcd.log").open("ab") as log:
+
+    def start(self, members: Sequence[EtcdMember], *options: str) -> None:
+        """Start it as one of ``members``; don't wait."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        argv = self.command(members, *options)
+        with self.log.open("ab") as log:
             if self.host:
                 self._process = self.host.start(*argv, log=log)
             else:
@@ -84,7 +93,7 @@ class EtcdMember:
 
     def _serves(self) -> bool:
         if self.pid is None:
-            text = (self.directory / "etcd.log").read_text()
+            text = self.log.read_text()
             raise LabError(f"etcd {self.name} ended at once: {text[-2000:]}")
         return self.ctl("endpoint", "health", check=False).returncode == 0
 

@@ -39,14 +39,17 @@ class Node:
     def launch(self, *program: str | Path) -> None:
         """Start ``program`` as this node's coild; don't wait."""
         with self.log.open("ab") as log:
-            self._process = self.host.start(
-                *program,
-                f"--node-name={self.name}",
-                f"--store={self.store}",
-                f"--socket={self.socket}",
-                f"--state-dir={self.directory}/state",
-                log=log,
-            )
+            self._process = self.host.start(*self.command(*program), log=log)
+
+    def command(self, *program: str | Path) -> list[str | Path]:
+        """What makes ``program`` this node's coild."""
+        return [
+            *program,
+            f"--node-name={self.name}",
+            f"--store={self.store}",
+            f"--socket={self.socket}",
+            f"--state-dir={self.directory}/state",
+        ]
 
     def _serves(self) -> bool:
         if self._process is not None and self._process.poll() is not None:

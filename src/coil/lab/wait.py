@@ -12,8 +12,13 @@ T = TypeVar("T")
 _PAUSE = 0.02
 
 
-def until(condition: Callable[[], T | None], what: str, seconds: float = 10.0) -> T:
-    """Ask ``condition`` until it returns something true, and return that. Raises LabError."""
+def until(
+    condition: Callable[[], T | None], what: str, seconds: float = 10.0, *, pause: float = _PAUSE
+) -> T:
+    """Ask ``condition`` until it returns something true, and return that. Raises LabError.
+
+    ``pause``: seconds between two questions; longer where a question is dear.
+    """
     deadline = time.monotonic() + seconds
     while True:
         found = condition()
@@ -21,4 +26,4 @@ def until(condition: Callable[[], T | None], what: str, seconds: float = 10.0) -
             return found
         if time.monotonic() > deadline:
             raise LabError(f"{what}: not within {seconds:.0f} s")
-        time.sleep(_PAUSE)  # noqa: TID251 - this is the polling everybody else is told to use
+        time.sleep(pause)  # noqa: TID251 - this is the polling everybody else is told to use

@@ -1,0 +1,79 @@
+"""What every command of coil-lab shares: --name, errors, signals, progress."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from coil.domain.errors import CoilError, RequestError
+from coil.lab.clos.lab import Lab, Report
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def verb(
+    group: click.Group, name: str, **settings: Any
+) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a function, whose first parameter is the Lab, a command of ``group``."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        @click.option(
+            "--name", "lab", default="lab", envvar="COIL_LAB", metavar="LAB", show_default=True,
+            help="Which lab; several can be up beside each other. [env COIL_LAB]",
+        )  # fmt: skip
+        @functools.wraps(function)
+        def run(lab: str, **parameters: Any) -> None:
+            signal.signal(signal.SIGTERM, _interrupt)
+            try:
+                function(Lab(lab), **parameters)
+            except CoilError as exc:
+                click.echo(f"coil-lab: {exc.message}", err=True)
+                sys.exit(EXIT_USAGE if isinstance(exc, RequestError) else EXIT_FAILED)
+            except KeyboardInterrupt:
+                click.echo("coil-lab: interrupted", err=True)
+                sys.exit(EXIT_INTERRUPTED)
+
+        return group.command(name, **settings)(run)
+
+    return decorate
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Once: what is being cleaned up after the first signal is cleaned up to the end."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """Show what is being done: bars on a terminal, a line for each finished step elsewhere."""
+    signal.signal(signal.SIGINT, _interrupt)
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _print_step
+        return
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=console) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=total)
+            bars.update(tasks[step], completed=done)
+
+        yield report
+
+
+def _print_step(step: str, done: int, total: int) -> None:
+    if done == total:
+        click.echo(f"{step}: {done} of {total}", err=True)

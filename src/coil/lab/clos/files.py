@@ -1,0 +1,180 @@
+"""Where a lab keeps its files: /run/coil-lab/NAME, gone after a reboot as the namespaces are."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from coil.domain.errors import RequestError
+from coil.lab.clos.plan import Machine, Shape, parse_lab_name
+from coil.lab.errors import LabError
+from coil.lab.host import NAMED, Host
+
+ROOT = Path("/run/coil-lab")
+_PREFIX = "coil"
+_POD = "pod"
+
+
+class NoLab(RequestError):
+    """There is no lab of this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodRecord:
+    """A pod as its runtime, which is the lab, knows it: written before the pod is made."""
+
+    name: str
+    node: str
+    container_id: str
+    addresses: tuple[str, ...] = ()
+    """What the plugin answered; empty: it has not answered yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The paths and namespaces of one lab, and what is written down of it."""
+
+    lab: str
+
+    def __post_init__(self) -> None:
+        parse_lab_name(self.lab)
+
+    @property
+    def directory(self) -> Path:
+        """All of the lab's files; it exists while any of the lab may."""
+        return ROOT / self.lab
+
+    def of(self, machine: Machine | str) -> Path:
+        """The directory of a machine: what would be its file system."""
+        return self.directory / str(getattr(machine, "name", machine))
+
+    def host(self, machine: Machine | str) -> Host:
+        """The network namespace of a machine."""
+        return Host(f"{_PREFIX}.{self.lab}.{getattr(machine, 'name', machine)}")
+
+    def pod_host(self, pod: str) -> Host:
+        """The network namespace of a pod. No machine's name has a dot in it, nor a lab's."""
+        return Host(f"{_PREFIX}.{self.lab}.{_POD}.{pod}")
+
+    def hosts(self) -> list[Host]:
+        """Every namespace of this lab there is, also those that nothing else remembers."""
+        return [Host(path.name) for path in NAMED.glob(f"{_PREFIX}.{self.lab}.*")]
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let nobody else change the lab meanwhile; ends with this process, however it ends.
+
+        Makes the directory. It may be deleted in here: whoever waited then makes it anew.
+        """
+        held = -1
+        while held < 0:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            held = self._lock(fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            os.close(held)
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[Shape]:
+        """Let others change parts of the lab, too, but nobody make or end it. Raises NoLab."""
+        held = self._lock(fcntl.LOCK_SH)
+        try:
+            yield self.get_shape()
+        finally:
+            if held >= 0:
+                os.close(held)
+
+    def _lock(self, kind: int) -> int:
+        """An open file that holds the lock; -1 when the directory is not there (any more)."""
+        try:
+            held = os.open(self.directory, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return -1
+        try:
+            fcntl.flock(held, kind)
+            if _is_at(held, self.directory):
+                return held
+        except BaseException:
+            os.close(held)
+            raise
+        os.close(held)
+        return -1
+
+    def find_shape(self) -> Shape | None:
+        """What the lab was made to be; None when there is no such lab."""
+        try:
+            found = json.loads((self.directory / "lab.json").read_text(encoding="utf-8"))
+            return Shape(**{**found, "families": tuple(found["families"])})
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError) as exc:
+            raise LabError(f"{self.directory}/lab.json is not readable: {exc}; use down") from exc
+
+    def get_shape(self) -> Shape:
+        """As ``find_shape``. Raises NoLab."""
+        shape = self.find_shape()
+        if shape is None:
+            raise NoLab(f"there is no lab {self.lab!r}; make one: coil-lab up --name {self.lab}")
+        return shape
+
+    def write_shape(self, shape: Shape) -> None:
+        """Remember the shape, before anything of it is made."""
+        _write(self.directory / "lab.json", asdict(shape))
+
+    def pods(self) -> list[PodRecord]:
+        """Every pod that was added and not deleted."""
+        found = [self.find_pod(path.stem) for path in self._pods.glob("*.json")]
+        return sorted((pod for pod in found if pod), key=lambda pod: pod.name)
+
+    def find_pod(self, name: str) -> PodRecord | None:
+        """A pod by name."""
+        try:
+            found = json.loads((self._pods / f"{name}.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return PodRecord(**{**found, "addresses": tuple(found["addresses"])})
+
+    def write_pod(self, pod: PodRecord) -> None:
+        """Remember a pod."""
+        self._pods.mkdir(parents=True, exist_ok=True)
+        _write(self._pods / f"{pod.name}.json", asdict(pod))
+
+    def forget_pod(self, name: str) -> None:
+        """It is gone. Idempotent."""
+        (self._pods / f"{name}.json").unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Delete all files; the root goes with the last lab. Idempotent."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            ROOT.rmdir()
+
+    @property
+    def _pods(self) -> Path:
+        return self.directory / "pods"
+
+
+def lab_names() -> list[str]:
+    """The labs of this machine."""
+    return sorted(path.parent.name for path in ROOT.glob("*/lab.json"))
+
+
+def _write(path: Path, content: dict[str, object]) -> None:
+    """Whole or not at all."""
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    draft.rename(path)
+
+
+def _is_at(held: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(held), path.stat())
+    except FileNotFoundError:
+        return False

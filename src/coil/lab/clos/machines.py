@@ -1,0 +1,241 @@
+"""What runs on the machines of a lab: BIRD on all, etcd on its members, coild on nodes."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from coil.lab.clos.fabric import each
+from coil.lab.clos.files import Files
+from coil.lab.clos.plan import Kind, Machine, Plan
+from coil.lab.clos.programs import LAUNCHER, find_program, launch, programs_of
+from coil.lab.errors import LabError
+from coil.lab.etcd import EtcdMember
+from coil.lab.node import PROGRAMS, Node
+from coil.lab.wait import until
+from coil.process.unix_http import request
+from coil.routing.bird import bird_config
+from coil.routing.model import session_names
+
+Json = dict[str, object]
+Progress = Callable[[int], None]
+"""Told how many are done."""
+
+BIRD, ETCD, COILD = "bird", "etcd", "coild"
+_COILD = {COILD, LAUNCHER}
+_PERIOD = 2
+"""Seconds between coild's passes. Its lease is then 6 s: a lab is for seeing nodes come and go."""
+_STORE_TIMEOUT = 1
+"""Seconds. The lab's round trips are far below a millisecond."""
+_READY_SECONDS = 60.0
+_ASK_SECONDS = 5.0
+
+
+def silent(_done: int) -> None:
+    """Progress that nobody is told of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machines:
+    """Starts and asks the programs of one lab. Starting what runs already changes nothing."""
+
+    files: Files
+    plan: Plan
+
+    @property
+    def store(self) -> str:
+        """The URL that every coild has, and coilctl in a shell of the lab."""
+        endpoints = ",".join(self.member(m).endpoint for m in self.plan.of_kind(Kind.ETCD))
+        return f"etcd://{endpoints}/coil?timeout={_STORE_TIMEOUT}"
+
+    def node(self, machine: Machine) -> Node:
+        """A node, to run coilctl on it."""
+        directory = self.files.of(machine)
+        host = self.files.host(machine)
+        return Node(host, directory, name=machine.name, store=self.store)
+
+    def member(self, machine: Machine) -> EtcdMember:
+        """An etcd member, to run etcdctl on it."""
+        directory, host = self.files.of(machine), self.files.host(machine)
+        return EtcdMember(machine.name, str(machine.address), directory, host)
+
+    def environment(self, machine: Machine) -> dict[str, str]:
+        """What makes coilctl, birdc and etcdctl speak to those of a machine."""
+        directory = self.files.of(machine)
+        members = [self.member(m).client_url for m in self.plan.of_kind(Kind.ETCD)]
+        return {
+            "PATH": f"{directory}/bin:{PROGRAMS}:{os.environ['PATH']}",
+            "COIL_STORE": self.store,
+            "COIL_SOCKET": str(self.node(machine).socket),
+            "ETCDCTL_API": "3",
+            "ETCDCTL_ENDPOINTS": ",".join(members),
+            "PS1": f"{machine.name}# ",
+        }
+
+    def start_bird(self, machine: Machine) -> None:
+        """Start the routing daemon, with the configuration coilctl router-config prints."""
+        directory = self.files.of(machine)
+        directory.mkdir(parents=True, exist_ok=True)
+        host = self.files.host(machine)
+        if find_program(host, BIRD):
+            return
+        _write_birdc(directory)
+        config = directory / "bird.conf"
+        config.write_text(bird_config(self.plan.router(machine)), encoding="utf-8")
+        control, pid, log = (directory / f"bird.{end}" for end in ("ctl", "pid", "log"))
+        # It goes into the background by itself, once it has understood its configuration.
+        host.run("bird", "-c", config, "-s", control, "-P", pid, "-D", log)
+
+    def start_etcd(self, machine: Machine) -> None:
+        """Start an etcd member; it serves when a majority does."""
+        member = self.member(machine)
+        member.directory.mkdir(parents=True, exist_ok=True)
+        if find_program(self.files.host(machine), ETCD):
+            return
+        members = [self.member(m) for m in self.plan.of_kind(Kind.ETCD)]
+        # Elections are slow to begin: a laptop that is busy is no reason for one.
+        options = ("--heartbeat-interval=200", "--election-timeout=2000")
+        launch(self.files.host(machine), *member.command(members, *options), log=member.log)
+
+    def start_coilds(self, machines: Iterable[Machine]) -> None:
+        """Start coild on nodes; it answers a little later."""
+        hosts = {self.files.host(machine): machine for machine in machines}
+        running = programs_of(hosts)
+        idle = [hosts[h] for h, found in running.items() if not {p.name for p in found} & _COILD]
+        each(self._start_coild, idle)
+
+    def _start_coild(self, machine: Machine) -> None:
+        node = self.node(machine)
+        node.directory.mkdir(parents=True, exist_ok=True)
+        # What is set for a coild of this machine is none of the lab's business.
+        options = (f"--rack={machine.rack}", f"--period={_PERIOD}", "--config=/dev/null")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("COIL_")}
+        command = node.command(PROGRAMS / COILD, *options)
+        launch(node.host, *command, log=node.log, env=environment)
+
+    def wait_etcd(self, progress: Progress = silent) -> None:
+        """Until all members serve. Raises LabError with the log of one that ended."""
+        members = self.plan.of_kind(Kind.ETCD)
+
+        def serves(machine: Machine) -> bool:
+            member = self.member(machine)
+            if not find_program(self.files.host(machine), ETCD):
+                raise _ended(machine, ETCD, member.log)
+            return member.ctl("endpoint", "health", check=False).returncode == 0
+
+        _wait_all(lambda left: [m for m in left if not serves(m)], members, "etcd", progress)
+
+    def wait_coild(self, machines: Sequence[Machine], progress: Progress = silent) -> None:
+        """Until these answer. One that has ended is started again, as systemd would.
+
+        A machine that comes back may have to wait until its own lease of before has ended. Raises
+        LabError with the log of one that does not come up.
+        """
+        pending = list(machines)
+
+        def find_late(machines: list[Machine]) -> list[Machine]:
+            pending[:] = [m for m in machines if not self.ask(m, "/ready")]
+            self.start_coilds(pending)
+            return pending
+
+        try:
+            _wait_all(find_late, machines, "coild", progress)
+        except LabError as exc:
+            raise _ended(pending[0], COILD, self.node(pending[0]).log) from exc
+
+    def wait_sessions(self, progress: Progress = silent) -> None:
+        """Until every BGP session is established."""
+
+        def is_late(machine: Machine) -> bool:
+            states = self.sessions(machine)
+            return not states or any(state != "Established" for state in states.values())
+
+        machines = list(self.plan.machines.values())
+        _wait_all(lambda left: [m for m in left if is_late(m)], machines, "BGP", progress)
+
+    def sessions(self, machine: Machine) -> dict[str, str]:
+        """What BIRD says of each session, by the session's name; empty when BIRD is not there."""
+        try:
+            lines = _ask_bird(self.files.of(machine) / "bird.ctl", "show protocols")
+        except OSError:
+            return {}
+        # NAME BGP TABLE STATE SINCE INFO; INFO is the state of BGP itself.
+        rows = {words[0]: words[5:] for line in lines if (words := line.split())[1:2] == ["BGP"]}
+        names = session_names(self.plan.router(machine).neighbours).values()
+        return {name: " ".join(rows[name]) for name in names if name in rows}
+
+    def ask(self, machine: Machine, path: str) -> Json | list[Json] | None:
+        """What coild of a node answers; None when it does not, or not now."""
+        try:
+            status, found = request(self.node(machine).socket, "GET", path, seconds=_ASK_SECONDS)
+        except (OSError, http.client.HTTPException, ValueError):
+            return None
+        return found if status == http.client.OK else None  # type: ignore[return-value]
+
+    def leader(self) -> str:
+        """The name of etcd's leader; empty while there is none, or nobody to be asked."""
+        for machine in self.plan.of_kind(Kind.ETCD):
+            program = find_program(self.files.host(machine), ETCD)
+            if program is None or program.suspended:
+                continue
+            done = self.member(machine).ctl(
+                "endpoint", "status", "-w", "json", "--command-timeout=1s", check=False
+            )
+            for row in json.loads(done.stdout or "[]"):
+                status = row["Status"]
+                if status["leader"] == status["header"]["member_id"]:
+                    return machine.name
+        return ""
+
+
+def _wait_all(
+    find_late: Callable[[list[Machine]], list[Machine]],
+    machines: Sequence[Machine],
+    what: str,
+    progress: Progress,
+) -> None:
+    """Poll until none is late; in the calling thread, so that a signal ends it."""
+    left = list(machines)
+
+    def all_done() -> bool:
+        left[:] = find_late(left)
+        progress(len(machines) - len(left))
+        return not left
+
+    until(all_done, f"{what} is up on {len(machines)} machines", _READY_SECONDS, pause=0.1)
+
+
+def _ask_bird(control: Path, command: str) -> list[str]:
+    """Speak to BIRD's control socket (BIRD user's guide, 4): lines end with the one of code 0."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_ASK_SECONDS)
+        connection.connect(str(control))
+        with connection.makefile("rw", encoding="utf-8") as stream:
+            stream.readline()
+            stream.write(f"{command}\n")
+            stream.flush()
+            lines = []
+            for line in stream:
+                if line.startswith("0000") or line[:1] in "89":
+                    break
+                # Four digits of code and '-'; or a blank: the code of the line before.
+                lines.append(line[1:] if line.startswith(" ") else line[5:])
+            return lines
+
+
+def _write_birdc(directory: Path) -> None:
+    """Put a birdc there that knows its socket: there is no variable for it."""
+    program = directory / "bin" / "birdc"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f'#!/bin/sh\nexec /usr/sbin/birdc -s {directory}/bird.ctl "$@"\n')
+    program.chmod(0o755)
+
+
+def _ended(machine: Machine, program: str, log: Path) -> LabError:
+    text = log.read_text(errors="replace") if log.exists() else ""
+    return LabError(f"{program} of {machine.name} does not run: {text[-2000:]}")

@@ -1,0 +1,172 @@
+"""The command line of coil-lab."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+
+import click
+from rich.console import Console
+
+from coil import __version__
+from coil.lab.clos.command import EXIT_FAILED, progress, verb
+from coil.lab.clos.files import lab_names
+from coil.lab.clos.lab import Lab
+from coil.lab.clos.observe import observe
+from coil.lab.clos.picture import show
+from coil.lab.clos.plan import Shape
+from coil.lab.clos.pods import Pod
+from coil.lab.clos.traffic import ping, trace
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="coil-lab")
+def main() -> None:
+    """A data centre in network namespaces of this machine: real BIRD, etcd, coild, pods.
+
+    The machine's own network is not touched.
+    """
+
+
+_SHAPE = Shape()
+
+
+@click.option("--spines", default=_SHAPE.spines, show_default=True)
+@click.option("--racks", default=_SHAPE.racks, show_default=True)
+@click.option("--nodes-per-rack", default=_SHAPE.nodes_per_rack, show_default=True)
+@click.option("--etcd", default=_SHAPE.etcd, show_default=True, help="Members; an odd number.")
+@click.option("--v6", "families", flag_value="6", help="IPv6 only. [default: IPv4 only]")
+@click.option("--dual", "families", flag_value="46", help="IPv4 and IPv6.")
+def _up(lab: Lab, families: str | None, **numbers: int) -> None:
+    """Bring a lab up, or what is missing of it: whatever has failed is healed."""
+    shape = Shape(**numbers, families=tuple(map(int, families or "4")))
+    with progress() as report:
+        lab.up(shape, report)
+    click.echo(f"lab {lab.name} is up; look at it with: coil-lab status{_named(lab)}")
+
+
+@click.option("--output", "-o", type=click.Choice(["picture", "json"]), default="picture")
+def _status(lab: Lab, output: str) -> None:
+    """Show the lab as it is now."""
+    state = observe(lab)
+    if output == "json":
+        click.echo(json.dumps(state, indent=2))
+        return
+    console = Console()
+    # Not on a terminal: nobody's width is known.
+    show(state, console if console.is_terminal else Console(width=160))
+
+
+def _list(_lab: Lab) -> None:
+    """List the labs of this machine."""
+    for name in lab_names():
+        click.echo(name)
+
+
+def _down(lab: Lab) -> None:
+    """End and delete all of the lab. Works on whatever is left of one."""
+    gone = lab.down()
+    click.echo(f"lab {lab.name} is gone" if gone else f"there is no lab {lab.name}")
+
+
+@click.group("pod")
+def _pod_group() -> None:
+    """Pods on the lab's nodes."""
+
+
+@click.argument("pod")
+@click.option("--node", required=True, help="Where it runs.")
+def _pod_add(lab: Lab, pod: str, node: str) -> None:
+    """Start a pod: a network namespace, attached through the plugin."""
+    made = lab.add_pod(pod, node)
+    click.echo(f"{made.name} on {made.node}: {' '.join(map(str, made.addresses))}")
+
+
+@click.argument("pod")
+def _pod_delete(lab: Lab, pod: str) -> None:
+    """End a pod; its addresses cool."""
+    gone = lab.delete_pod(pod)
+    click.echo(f"pod {pod} is gone" if gone else f"there is no pod {pod}")
+
+
+@click.argument("pod")
+@click.argument("command", nargs=-1, required=True)
+def _pod_exec(lab: Lab, pod: str, command: tuple[str, ...]) -> None:
+    """Run a command in a pod; its exit status is the command's."""
+    _become(lab.get_pod(pod).host.inside(*command), dict(os.environ))
+
+
+@click.argument("pod")
+@click.argument("other")
+@click.option("--count", default=5, show_default=True, help="Echo requests for each address.")
+def _ping(lab: Lab, pod: str, other: str, count: int) -> None:
+    """Ping from a pod to another, by every address it has. Exit status 1 if any packet is lost."""
+    source, lost = lab.get_pod(pod), 0
+    for address in lab.get_pod(other).addresses:
+        found = ping(source, address, count=count)
+        lost += found.sent - found.received
+        time = f", {found.milliseconds:.3f} ms" if found.milliseconds is not None else ""
+        click.echo(f"{pod} -> {other} {address}: {found.received} of {found.sent} answered{time}")
+    sys.exit(EXIT_FAILED if lost else 0)
+
+
+@click.argument("pod")
+@click.argument("other")
+def _trace(lab: Lab, pod: str, other: str) -> None:
+    """Show the way from a pod to another, by every address. Exit status 1 if it ends early."""
+    source, target = lab.get_pod(pod), lab.get_pod(other)
+    names = {str(address): name for address, name in lab.plan.names.items()}
+    names |= {str(address): target.name for address in target.addresses}
+    ways = [trace(source, address, names) for address in target.addresses]
+    for address, hops in zip(target.addresses, ways, strict=True):
+        click.echo(f"{pod} -> {other} {address}")
+        for hop in hops:
+            time = f"{hop.milliseconds:.3f} ms" if hop.milliseconds is not None else "no answer"
+            click.echo(f"  {hop.number:>2}  {hop.name or '?':<10} {hop.address:<24} {time}")
+    sys.exit(0 if all(_arrived(target, hops[-1].address) for hops in ways if hops) else EXIT_FAILED)
+
+
+def _arrived(target: Pod, address: str) -> bool:
+    return address in map(str, target.addresses)
+
+
+@click.argument("where")
+@click.argument("command", nargs=-1)
+def _shell(lab: Lab, where: str, command: tuple[str, ...]) -> None:
+    """Open a shell, or run a command, in a router, a node, an etcd member's host or a pod.
+
+    coilctl, birdc and etcdctl speak to those of the place without further options.
+    """
+    host, environment = lab.place(where)
+    words = command or (os.environ.get("SHELL", "/bin/sh"),)
+    _become(host.inside(*words), {**os.environ, **environment})
+
+
+def _become(argv: list[str], environment: dict[str, str]) -> None:
+    """Be that program from now on: signals, terminal and exit status are its own."""
+    sys.stdout.flush()
+    os.execvpe(argv[0], argv, environment)
+
+
+def _named(lab: Lab) -> str:
+    return "" if lab.name == "lab" else f" --name {lab.name}"
+
+
+main.add_command(_pod_group)
+_VERBS: dict[str, Callable[..., None]] = {
+    "up": _up, "status": _status, "list": _list, "ping": _ping, "trace": _trace,
+    "shell": _shell, "down": _down,
+}  # fmt: skip
+_POD_VERBS: dict[str, Callable[..., None]] = {
+    "add": _pod_add, "delete": _pod_delete, "exec": _pod_exec
+}  # fmt: skip
+for _name, _function in _VERBS.items():
+    verb(main, _name)(_function)
+for _name, _function in _POD_VERBS.items():
+    verb(_pod_group, _name)(_function)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Pods of a lab: namespaces attached through the built plugin, as a container runtime does it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from typing import Any
+
+from coil.domain.errors import RequestError
+from coil.lab.clos.fabric import delete, exists
+from coil.lab.clos.files import Files, PodRecord
+from coil.lab.clos.plan import Machine, UnknownName
+from coil.lab.clos.programs import end_all
+from coil.lab.errors import LabError
+from coil.lab.host import Host, run
+from coil.lab.node import PLUGIN
+from coil.routing.model import Address
+
+_NAMESPACE = "default"
+_IFNAME = "eth0"
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_SECONDS = 60.0
+"""The plugin gives up by itself long before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod that has its addresses."""
+
+    name: str
+    node: str
+    host: Host
+    container_id: str
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pods:
+    """Adds and deletes pods. The lab is their runtime: it keeps what it asked and was told."""
+
+    files: Files
+
+    def add(self, name: str, node: Machine) -> Pod:
+        """Start a pod on a node. Idempotent, also after a kill in between.
+
+        Raises LabError with the plugin's own words when it is refused; nothing is left then.
+        """
+        if not _NAME.fullmatch(name):
+            raise RequestError(
+                f"pod name {name[:80]!r} must be 1 to 63 lower-case letters, digits or '-', "
+                "beginning and ending with a letter or digit"
+            )
+        self._check_on(node)
+        record = self.files.find_pod(name) or PodRecord(name, node.name, secrets.token_hex(16))
+        if record.node != node.name:
+            raise LabError(f"pod {name} is on node {record.node}; delete it there first")
+        if not record.addresses:
+            self.files.write_pod(record)
+            record = self._attach(record)
+        return self._pod(record)
+
+    def delete(self, name: str) -> bool:
+        """End a pod and give its addresses back. Returns False when there was none. Idempotent."""
+        record = self.files.find_pod(name)
+        if record is None:
+            return False
+        host = self.files.pod_host(name)
+        if exists(self.files.host(record.node)):
+            end_all([host])
+            self._call("DEL", record)
+        self.forget([record])
+        return True
+
+    def get(self, name: str) -> Pod:
+        """A pod by name. Raises UnknownName."""
+        record = self.files.find_pod(name)
+        if record is None or not record.addresses:
+            known = ", ".join(pod.name for pod in self.files.pods()) or "none; add one with pod add"
+            raise UnknownName(f"the lab has no pod {name!r}; it has {known}")
+        return self._pod(record)
+
+    def every(self) -> list[Pod]:
+        """All pods, by name."""
+        return [self._pod(record) for record in self.files.pods() if record.addresses]
+
+    def forget(self, records: list[PodRecord]) -> None:
+        """Take pods away without a word to anybody, as a power cut of their node does."""
+        hosts = [self.files.pod_host(record.name) for record in records]
+        end_all(hosts)
+        delete(hosts)
+        for record in records:
+            self.files.forget_pod(record.name)
+
+    def _check_on(self, node: Machine) -> None:
+        if not exists(self.files.host(node)):
+            raise LabError(
+                f"node {node.name} is off; heal it first: coil-lab heal node {node.name}"
+            )
+
+    def _attach(self, record: PodRecord) -> PodRecord:
+        host = self.files.pod_host(record.name)
+        try:
+            if not exists(host):
+                delete([host])
+                run(["ip", "netns", "add", host.name])
+            host.run("ip", "link", "set", "lo", "up")
+            result = self._call("ADD", record)
+        except LabError:
+            # What the specification asks of a runtime after an ADD that failed.
+            self._call("DEL", record, check=False)
+            self.forget([record])
+            raise
+        addresses = tuple(entry["address"].partition("/")[0] for entry in result["ips"])
+        record = replace(record, addresses=addresses)
+        self.files.write_pod(record)
+        return record
+
+    def _call(self, command: str, record: PodRecord, *, check: bool = True) -> dict[str, Any]:
+        """Execute the plugin on the pod's node. Raises LabError with what it said."""
+        directory = self.files.of(record.node)
+        variables = {
+            "PATH": os.environ["PATH"],
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": record.container_id,
+            "CNI_NETNS": str(self.files.pod_host(record.name).path),
+            "CNI_IFNAME": _IFNAME,
+            "CNI_PATH": str(PLUGIN.parent),
+            "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE={_NAMESPACE};"
+            f"K8S_POD_NAME={record.name};K8S_POD_INFRA_CONTAINER_ID={record.container_id}",
+        }
+        netconf = {"cniVersion": "1.0.0", "name": "coil", "type": "coil"}
+        done = self.files.host(record.node).run(
+            PLUGIN,
+            check=False,
+            seconds=_SECONDS,
+            env=variables,
+            input=json.dumps({**netconf, "socket": f"{directory}/coild.sock"}),
+        )
+        answer = json.loads(done.stdout) if done.stdout.strip() else {}
+        if check and done.returncode:
+            said = answer.get("msg") or done.stderr.strip() or f"exit status {done.returncode}"
+            raise LabError(f"{command} of pod {record.name} on {record.node} failed: {said}")
+        return answer
+
+    def _pod(self, record: PodRecord) -> Pod:
+        addresses = tuple(map(ip_address, record.addresses))
+        host = self.files.pod_host(record.name)
+        return Pod(record.name, record.node, host, record.container_id, addresses)

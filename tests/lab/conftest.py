@@ -1,0 +1,82 @@
+"""One small lab for the tests of this folder, and the program to drive it."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from coil.lab.clos.files import Files
+from coil.lab.clos.lab import Lab
+from coil.lab.clos.plan import Shape
+from coil.lab.clos.programs import programs_of
+from coil.lab.node import PROGRAMS
+
+COIL_LAB = PROGRAMS / "coil-lab"
+
+
+def run_lab(*words, name, seconds=110, **options):
+    """Run coil-lab to its end."""
+    argv = [COIL_LAB, *map(str, words)]
+    place = argv.index("--") if "--" in argv else len(argv)
+    argv[place:place] = ["--name", name]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=seconds, **options)
+
+
+def nothing_is_left(name):
+    files = Files(name)
+    return not files.directory.exists() and not files.hosts()
+
+
+@contextmanager
+def lab_name():
+    """A name that no other lab of this machine has; whatever is left of it goes at the end."""
+    name = f"t-{secrets.token_hex(4)}"
+    files = Files(name)
+    try:
+        yield name
+    finally:
+        hosts = files.hosts()
+        Lab(name).down()
+        assert not any(programs_of(hosts).values())
+        assert nothing_is_left(name)
+
+
+@pytest.fixture
+def name():
+    with lab_name() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """A lab of 2 spines, 2 racks, 2 nodes each, dual stack; tests leave it whole."""
+    with lab_name() as made:
+        lab = Lab(made)
+        lab.up(Shape(families=(4, 6)))
+        yield lab
+        for log in Path(lab.files.directory).glob("*/coild.log"):
+            print(f"--- {log}", log.read_text()[-1500:])
+
+
+@pytest.fixture
+def lab(shared):
+    """The shared lab, without pods before and after."""
+    yield shared
+    for pod in shared.pods.every():
+        shared.delete_pod(pod.name)
+
+
+@pytest.fixture
+def command(lab):
+    """Run coil-lab on the shared lab; it must succeed unless ``status`` says otherwise."""
+
+    def run(*words, status=0):
+        done = run_lab(*words, name=lab.name)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stderr.strip() if status else done.stdout
+
+    return run

@@ -1,0 +1,211 @@
+"""coil-lab: a data centre comes up, is looked at, carries pods' traffic, and goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from coil.lab.clos.files import Files
+from coil.lab.clos.lab import Lab
+from coil.lab.clos.observe import observe
+from coil.lab.clos.programs import programs_of
+from coil.lab.wait import until
+from lab.conftest import COIL_LAB, nothing_is_left, run_lab
+
+SMALL = ("--spines=1", "--racks=1", "--nodes-per-rack=1", "--etcd=1")
+
+
+def processes(lab):
+    running = programs_of(lab.files.hosts()).values()
+    return {(p.name, p.pid) for programs in running for p in programs}
+
+
+def beginning(name):
+    """A coil-lab up that has made something, and is not yet through."""
+    argv = [COIL_LAB, "up", *SMALL, "--name", name]
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(lambda: len(Files(name).hosts()) > 1 or process.poll() is not None, "it has begun")
+    assert process.poll() is None
+    return process
+
+
+def test_status_tells_all_there_is_and_that_all_of_it_is_well(lab, command):
+    lab.add_pod("a", "r1n1")
+    state = json.loads(command("status", "--output", "json"))
+    assert state["failed"] == []
+    assert [row["name"] for row in state["routers"]] == ["spine1", "spine2", "tor1", "tor2"]
+    nodes = {row["name"]: row for row in state["nodes"]}
+    assert {name: row["rack"] for name, row in nodes.items()} == {
+        "r1n1": "r1", "r1n2": "r1", "r2n1": "r2", "r2n2": "r2"
+    }  # fmt: skip
+    machines = [*state["routers"], *state["nodes"], *state["etcd"]]
+    for row in machines:
+        assert os.path.exists(f"/run/netns/{row['namespace']}")
+        assert set(row["bgp"].values()) == {"Established"}
+    assert len({row["namespace"] for row in machines}) == len(machines) == 11
+    assert [row["leader"] for row in state["etcd"]].count(True) == 1
+    assert {row["state"] for row in state["links"]} == {"up"}
+    assert len(state["links"]) == 2 * 2 + 4 + 3
+    (pod,) = state["pods"]
+    assert (pod["name"], pod["node"]) == ("a", "r1n1")
+    inside = json.loads(command("pod", "exec", "a", "--", "ip", "-j", "addr", "show", "eth0"))
+    shown = {entry["local"] for entry in inside[0]["addr_info"] if entry["scope"] == "global"}
+    assert shown == set(pod["addresses"])
+    assert nodes["r1n1"]["blocks"][0]["used"] == 1
+
+
+def test_the_picture_names_everything(lab, command):
+    lab.add_pod("web", "r2n1")
+    picture = command("status")
+    for word in ("spine1", "tor2", "r1n2", "etcd3", "web", "AS 65001", "leader"):
+        assert word in picture
+
+
+def test_pods_of_different_racks_reach_each_other_through_what_bird_learnt(lab, command):
+    target = lab.add_pod("b", "r2n2")
+    lab.add_pod("a", "r1n1")
+    shown = command("ping", "a", "b")
+    for address in target.addresses:
+        assert f"{address}: 5 of 5 answered" in shown
+    block = observe(lab)["nodes"][3]["blocks"][0]["networks"][0]
+    routes = lab.files.host("tor1").ip("route", "show", block)
+    assert [route["protocol"] for route in routes] == ["bird"]
+    assert {hop["dev"] for hop in routes[0]["nexthops"]} == {"spine1", "spine2"}
+
+
+def test_a_trace_names_the_routers_on_the_way(lab, command):
+    lab.add_pod("a", "r1n1")
+    lab.add_pod("b", "r2n2")
+    ways = command("trace", "a", "b").split("a -> b ")[1:]
+    assert len(ways) == 2
+    for way in ways:
+        names = [line.split()[1] for line in way.splitlines()[1:]]
+        assert names[2] in {"spine1", "spine2"}
+        assert names[:2] + names[3:] == ["r1n1", "tor1", "tor2", "r2n2", "b"]
+
+
+def test_pods_can_be_added_and_deleted_again_and_again(lab, command):
+    first = command("pod", "add", "a", "--node", "r1n1")
+    assert command("pod", "add", "a", "--node", "r1n1") == first
+    assert "on node r1n1" in command("pod", "add", "a", "--node", "r1n2", status=1)
+    assert "is gone" in command("pod", "delete", "a")
+    assert "no pod a" in command("pod", "delete", "a")
+    assert command("pod", "add", "a", "--node", "r1n2").split(":")[0] == "a on r1n2"
+    assert [pod.node for pod in lab.pods.every()] == ["r1n2"]
+
+
+def test_pods_that_are_added_at_once_get_an_address_each(lab):
+    nodes = list(lab.plan.machines)
+    wanted = [(f"p{n}", node) for node in nodes if node.startswith("r") for n in range(4)]
+    wanted = [(f"{node}-{pod}", node) for pod, node in wanted]
+    with ThreadPoolExecutor(8) as threads:
+        pods = list(threads.map(lambda pair: lab.add_pod(*pair), wanted))
+    assert len({address for pod in pods for address in pod.addresses}) == 2 * len(pods)
+
+
+def test_a_command_in_a_pod_says_how_it_ended(lab, command):
+    lab.add_pod("a", "r1n1")
+    command("pod", "exec", "a", "--", "sh", "-c", "exit 7", status=7)
+
+
+def test_a_shell_speaks_to_the_programs_of_its_place(lab, command):
+    lab.add_pod("a", "r1n1")
+    assert "spine1_v4" in command("shell", "tor1", "--", "birdc", "show", "protocols")
+    status = json.loads(command("shell", "r1n1", "--", "coilctl", "node", "status", "-o", "json"))
+    assert (status["node"], status["attachments"]) == ("r1n1", 1)
+    assert "etcd2" in command("shell", "etcd1", "--", "etcdctl", "member", "list")
+    assert "eth0" in command("shell", "a", "--", "ip", "addr")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["pod", "add", "a", "--node", "tor1"], "no node 'tor1'; it has r1n1, r1n2, r2n1, r2n2"),
+        (["pod", "add", "r1n1", "--node", "r1n1"], "the name of a machine"),
+        (["pod", "add", "a/b", "--node", "r1n1"], "pod name 'a/b' must be"),
+        (["pod", "exec", "nobody", "--", "true"], "no pod 'nobody'"),
+        (["ping", "nobody", "nobody"], "no pod 'nobody'"),
+        (["shell", "nowhere"], "the lab has no 'nowhere'; it has spine1"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(command, words, sentence):
+    assert sentence in command(*words, status=2)
+
+
+@pytest.mark.parametrize("words", [["status"], ["ping", "a", "b"], ["pod", "delete", "a"]])
+def test_a_lab_that_is_not_there_is_told(name, words):
+    done = run_lab(*words, name=name)
+    assert done.returncode == 2
+    assert f"there is no lab '{name}'" in done.stderr
+
+
+def test_an_impossible_topology_leaves_nothing(name):
+    done = run_lab("up", "--racks=0", name=name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "coil-lab: --racks 0 must be 1 to 100\n"
+    assert nothing_is_left(name)
+
+
+def test_up_twice_changes_nothing_and_another_topology_is_refused(lab):
+    before = processes(lab)
+    lab.up(lab.plan.shape)
+    assert processes(lab) == before
+    done = run_lab("up", "--racks=3", name=lab.name)
+    assert done.returncode == 1
+    assert "another topology (2 spines, 2 racks of 2 nodes" in done.stderr
+    assert processes(lab) == before
+
+
+def test_two_labs_beside_each_other_do_not_meet(lab, name):
+    lab.add_pod("a", "r1n1")
+    done = run_lab("up", "--spines=1", "--racks=2", "--nodes-per-rack=1", "--v6", name=name)
+    assert done.returncode == 0, done.stderr
+    other = Lab(name)
+    target = other.add_pod("b", "r2n1")
+    other.add_pod("a", "r1n1")
+    assert [address.version for address in target.addresses] == [6]
+    assert run_lab("ping", "a", "b", name=name).returncode == 0
+    assert [row["endpoint"] for row in observe(other)["etcd"]][0].startswith("[fd00:")
+    assert run_lab("down", name=name).returncode == 0
+    assert observe(lab)["failed"] == []
+    assert [pod.name for pod in lab.pods.every()] == ["a"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_up_leaves_nothing(name, number):
+    with beginning(name) as process:
+        process.send_signal(number)
+        assert process.wait(60) == 130
+    assert nothing_is_left(name)
+
+
+def test_up_and_down_go_on_after_a_kill(name):
+    with beginning(name) as process:
+        process.kill()
+        process.wait()
+    assert not nothing_is_left(name)
+    done = run_lab("up", *SMALL, name=name)
+    assert done.returncode == 0, done.stderr
+    assert observe(Lab(name))["failed"] == []
+    for member in observe(Lab(name))["etcd"]:
+        for program in programs_of([Files(name).host(member["name"])]).popitem()[1]:
+            program.signal(signal.SIGKILL)
+    assert run_lab("down", name=name).returncode == 0
+    assert nothing_is_left(name)
+    again = run_lab("down", name=name)
+    assert (again.returncode, again.stdout) == (0, f"there is no lab {name}\n")
+
+
+def test_a_pod_whose_add_was_killed_can_be_added_or_deleted(lab):
+    argv = [COIL_LAB, "pod", "add", "a", "--node", "r1n1", "--name", lab.name]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as process:
+        until(lambda: lab.files.find_pod("a"), "the pod is begun")
+        process.kill()
+    again = lab.add_pod("a", "r1n1")
+    assert again.addresses
+    assert lab.delete_pod("a")
