@@ -41,15 +41,26 @@ class Cluster:
 
     def connect(self, machine, number):
         cable(machine.host, self.member.host, f"172.31.{number}.0/30", ifname=f"up{number}")
-        machine.host.run("ip", "route", "add", f"{ETCD}/32", "via", f"172.31.{number}.2")
+        self._route(machine, number)
+
+    def _route(self, machine, number):
+        machine.host.run("ip", "route", "add", "default", "via", f"172.31.{number}.2")
 
     def cut(self, machine):
         """Nothing of this node reaches etcd any more, and nothing tells either of them."""
         machine.host.run("ip", "route", "replace", "blackhole", f"{ETCD}/32")
 
     def heal(self, machine):
+        machine.host.run("ip", "route", "delete", "blackhole", f"{ETCD}/32")
+
+    def unplug(self, machine):
+        """The node's only cable carries nothing, and with it its routes are gone."""
+        machine.host.run("ip", "link", "set", f"up{self.nodes.index(machine)}", "down")
+
+    def plug(self, machine):
         number = self.nodes.index(machine)
-        machine.host.run("ip", "route", "replace", f"{ETCD}/32", "via", f"172.31.{number}.2")
+        machine.host.run("ip", "link", "set", f"up{number}", "up")
+        self._route(machine, number)
 
 
 @pytest.fixture

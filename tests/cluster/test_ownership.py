@@ -134,6 +134,37 @@ def test_a_node_that_was_cut_off_loses_what_others_took_as_soon_as_it_is_back(cl
     assert lost.cni("ADD", "c3", pods(), timeout=3).code == 11
 
 
+def test_a_node_that_reaches_nobody_asks_the_store_before_it_announces_again(cluster, pods):
+    lost, other = cluster.node(pool=TINY), cluster.node()
+    lost.add("c1", pods())
+    (block,) = exported(lost)
+    cluster.unplug(lost)
+    until(lambda: not exported(lost), "the node that reaches nobody withdraws", 20)
+    lost.add("c2", pods())
+    until(lambda: not other.listing("node", "show", "n0")["alive"], "the lease has ended", 20)
+    other.ctl("node", "release", "n0", "--yes")
+    until(lambda: other.cni("ADD", "c1", pods()).status == 0, "the other node has the block")
+    assert exported(other) == {block}
+    cluster.plug(lost)
+    seen = []
+    until(lambda: seen.append(exported(lost)) or problems(lost) == [], "it is back", 30)
+    assert not any(seen)
+    assert lost.cni("ADD", "c3", pods(), timeout=3).code == 11
+
+
+def test_a_node_that_reached_nobody_for_a_while_announces_what_is_still_its_own(cluster, pods):
+    machine = cluster.node(pool=POOL)
+    machine.add("c1", pods())
+    before = exported(machine)
+    cluster.unplug(machine)
+    until(lambda: not exported(machine), "the node that reaches nobody withdraws", 20)
+    machine.kill()
+    machine.start("--period=1")
+    assert not exported(machine)
+    cluster.plug(machine)
+    until(lambda: exported(machine) == before, "its blocks are announced again", 30)
+
+
 def test_a_node_that_was_dead_for_long_asks_before_it_announces(cluster, pods):
     dead, other = cluster.node(pool=TINY), cluster.node()
     dead.add("c1", pods())

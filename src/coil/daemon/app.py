@@ -19,6 +19,7 @@ from coil.daemon.collect import Collector
 from coil.daemon.events import EventWatcher
 from coil.daemon.fetch import BlockFetcher
 from coil.daemon.inventory import Inventory
+from coil.daemon.isolation import Isolation
 from coil.daemon.locks import AttachmentLocks
 from coil.daemon.metrics import Metrics
 from coil.daemon.ownership import Ownership
@@ -151,13 +152,24 @@ def _compose(base: _Base) -> _Parts:
         step=base.step,
     )
     fetcher, mtu = BlockFetcher(inventory, keeper), UplinkMtu(workers, settings.mtu)
+    repairer = Repairer(
+        inventory=inventory,
+        keeper=keeper,
+        workers=workers,
+        locks=base.locks,
+        tables=settings.tables,
+        problems=base.problems,
+        period=settings.period,
+    )
     ownership = _ownership(base, keeper, fetcher)
     vigil = Vigil(
         clock=clock.boottime,
         journal=base.journal,
         keeper=keeper,
         problems=base.problems,
+        isolation=_isolation(base, keeper),
         sync=ownership.sync,
+        wake_repair=repairer.wake,
         lease=settings.lease,
     )
     attacher = _attacher(base, fetcher, vigil, mtu)
@@ -167,15 +179,6 @@ def _compose(base: _Base) -> _Parts:
         workers=workers,
         locks=base.locks,
         mode=settings.gc,
-        period=settings.period,
-    )
-    repairer = Repairer(
-        inventory=inventory,
-        keeper=keeper,
-        workers=workers,
-        locks=base.locks,
-        tables=settings.tables,
-        problems=base.problems,
         period=settings.period,
     )
     api, cni = _endpoints(base, attacher, collector, fetcher)
@@ -207,6 +210,16 @@ def _attacher(base: _Base, fetcher: BlockFetcher, vigil: Vigil, mtu: UplinkMtu) 
         mtu=mtu.get,
         calico_names=base.settings.calico_names,
         step=base.step,
+    )
+
+
+def _isolation(base: _Base, keeper: BlockKeeper) -> Isolation:
+    return Isolation(
+        clock=clock.boottime,
+        journal=base.journal,
+        keeper=keeper,
+        workers=base.workers,
+        store_is_away=lambda: base.problems.count("store") > 0,
     )
 
 
@@ -260,7 +273,7 @@ async def _reconcile(parts: _Parts) -> None:
     """Store, then kernel, before anything is served. A store that is away holds nobody up."""
     await parts.mtu.refresh()
     await parts.ownership.recover()
-    parts.vigil.start()
+    await parts.vigil.start()
     try:
         async with asyncio.timeout(_FIRST_SYNC_SECONDS):
             await parts.ownership.sync()

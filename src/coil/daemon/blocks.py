@@ -61,6 +61,8 @@ class BlockKeeper:
         self.in_doubt = False
         """Set while it is not sure that the blocks are ours (coil.daemon.vigil): no route is made
         or removed until a sync has cleared it."""
+        self.cut_off = False
+        """Set while this node reaches nobody (coil.daemon.isolation): nothing is exported."""
         self._unsettled = False
         """Whether a claim may have happened that nobody knows of."""
         self._changing = asyncio.Lock()
@@ -197,9 +199,10 @@ class BlockKeeper:
             return RouteChanges()
         live = [owned for owned in self._inventory.blocks.values() if not owned.releasing]
         networks = _networks(live)
+        exported = [] if self.cut_off else networks
 
         def make_so(netlink: NetlinkSocket) -> RouteChanges:
-            changes = sync_blocks(netlink, held=networks, exported=networks, tables=self._tables)
+            changes = sync_blocks(netlink, held=networks, exported=exported, tables=self._tables)
             changes.added.extend(ensure_forwarding({network.version for network in networks}))
             return changes
 

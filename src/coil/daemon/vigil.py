@@ -1,9 +1,9 @@
 """Notices that coild stood still (paused, suspended, dead), and asks the store before going on.
 
-While this process did nothing the store may have given its blocks to others. So after each
-standstill the first thing is to ask; until then no address is given and no block is announced anew.
-A store that cannot be asked stops nothing, unless the standstill was longer than it takes to be
-declared gone.
+While this process did nothing, or its node reached nobody, the store may have given its blocks to
+others. So after each standstill the first thing is to ask; until then no address is given and no
+block is announced anew. A store that cannot be asked stops nothing, unless the standstill was
+longer than it takes to be declared gone.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from coil.daemon.blocks import BlockKeeper
+from coil.daemon.isolation import Isolation
 from coil.domain.errors import InDoubt
 from coil.journal.errors import JournalError
-from coil.journal.journal import Journal
+from coil.journal.journal import Journal, Moment
 from coil.process.problems import Problems
 
 _log = structlog.get_logger()
@@ -38,7 +39,9 @@ class Vigil:
         journal: Journal,
         keeper: BlockKeeper,
         problems: Problems,
+        isolation: Isolation,
         sync: Callable[[], Awaitable[bool]],
+        wake_repair: Callable[[], None],
         lease: float,
     ) -> None:
         """``sync`` says whether the store could be asked; ``lease``: see Settings."""
@@ -46,7 +49,9 @@ class Vigil:
         self._journal = journal
         self._keeper = keeper
         self._problems = problems
+        self._isolation = isolation
         self._sync = sync
+        self._wake_repair = wake_repair
         # Half: the lease was last renewed up to a third of it before the standstill began.
         self._patience = lease / 2
         self._stamp_seconds = min(_STAMP_SECONDS, lease / 10)
@@ -55,15 +60,16 @@ class Vigil:
         self._stamped = 0.0
         self._asking = asyncio.Lock()
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Look how long there was no coild, before anything is served."""
-        stamp = self._journal.alive_at()
+        cut_off = await self._isolation.start()
+        stamp = self._journal.find_moment(Moment.ALIVE)
         gone = self._clock() - stamp if stamp is not None else 0.0
         # A journal of an earlier boot: the machine was down, nobody knows for how long.
         if self._journal.rebooted:
             gone = float("inf")
-        if gone > self._patience:
-            self._stood_still(gone)
+        if max(gone, cut_off) > self._patience:
+            self._stood_still(max(gone, cut_off))
 
     async def confirm(self) -> None:
         """Return when it is sure that this node's blocks are its own; at once, as a rule.
@@ -71,6 +77,8 @@ class Vigil:
         Raises InDoubt when that cannot be known now.
         """
         self._look()
+        if self._keeper.cut_off:
+            await self._look_around()
         if not self._keeper.in_doubt:
             return
         async with self._asking:
@@ -85,10 +93,11 @@ class Vigil:
         while True:
             await asyncio.sleep(_TICK)
             self._look()
+            await self._look_around()
             if self._keeper.in_doubt:
                 async with self._asking:
-                    if self._keeper.in_doubt and not await self._sync():
-                        self._may_go_on()
+                    if self._keeper.in_doubt and not await self._sync() and self._may_go_on():
+                        self._wake_repair()
             elif self._tick - self._stamped > self._stamp_seconds:
                 self.stamp()
 
@@ -101,7 +110,7 @@ class Vigil:
             return
         self._stamped = self._tick
         try:
-            self._journal.set_alive_at(self._tick)
+            self._journal.put_moment(Moment.ALIVE, self._tick)
         except JournalError as exc:
             self._problems.put("journal", exc.message)
         else:
@@ -112,6 +121,11 @@ class Vigil:
         if now - self._tick > _STILL:
             self._stood_still(now - self._tick)
         self._tick = now
+
+    async def _look_around(self) -> None:
+        gone = await self._isolation.look()
+        if gone:
+            self._stood_still(gone)
 
     def _stood_still(self, seconds: float) -> None:
         _log.warning("stood still: asking the store first", reason=_duration(seconds))

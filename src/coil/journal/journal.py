@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 
 from coil.domain.attachment import Attachment, AttachmentKey
@@ -26,6 +27,15 @@ from coil.journal.state import JournalState, read_state
 from coil.process.clock import utc_stamp
 
 FILE_NAME = "journal.db"
+
+
+class Moment(Enum):
+    """What a later coild must know the time of."""
+
+    ALIVE = "alive"
+    """The last sign of a coild of this node."""
+    CUT_OFF = "cut off"
+    """The last time this node was in touch, while it is cut off from all others."""
 
 
 class Journal:
@@ -67,7 +77,7 @@ class Journal:
             try:
                 journal._begin(boot_id)
                 read_state(journal._connection)
-                journal.alive_at()
+                journal.find_moment(Moment.ALIVE)
             except BaseException:
                 journal.close()
                 raise
@@ -94,6 +104,8 @@ class Journal:
             if self.rebooted:
                 # Times of another boot mean nothing now: all had ended when this boot began.
                 connection.execute("UPDATE freed SET freed_at = 0")
+                moments = [(moment.value,) for moment in Moment]
+                connection.executemany("DELETE FROM meta WHERE key = ?", moments)
             if row is None or self.rebooted:  # nothing is written in vain: the disk may be full
                 connection.execute("REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id,))
 
@@ -126,16 +138,23 @@ class Journal:
         with self._transaction() as connection:
             connection.execute("REPLACE INTO meta VALUES ('store', ?)", (identity,))
 
-    def alive_at(self) -> float | None:
-        """When coild last said that it lives (CLOCK_BOOTTIME of this boot), None if never."""
+    def find_moment(self, moment: Moment) -> float | None:
+        """When it was (CLOCK_BOOTTIME of this boot), None if never or forgotten."""
         with self._transaction() as connection:
-            row = connection.execute("SELECT value FROM meta WHERE key = 'alive'").fetchone()
+            row = connection.execute(
+                "SELECT value FROM meta WHERE key = ?", (moment.value,)
+            ).fetchone()
         return float(row[0]) if row else None
 
-    def set_alive_at(self, now: float) -> None:
-        """Say that coild lives."""
+    def put_moment(self, moment: Moment, at: float) -> None:
+        """Remember when it was."""
         with self._transaction() as connection:
-            connection.execute("REPLACE INTO meta VALUES ('alive', ?)", (str(now),))
+            connection.execute("REPLACE INTO meta VALUES (?, ?)", (moment.value, str(at)))
+
+    def remove_moment(self, moment: Moment) -> None:
+        """Forget it; idempotent."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM meta WHERE key = ?", (moment.value,))
 
     def put_pools(self, pools: Iterable[Pool]) -> None:
         """Remember these pools and no others."""

@@ -14,6 +14,7 @@ from coil.nodenet.parse import (
     Link,
     Route,
     Rule,
+    leads_on,
     parse_address,
     parse_link,
     parse_route,
@@ -116,6 +117,18 @@ def uplink_mtu(netlink: NetlinkSocket) -> int:
             link for link in links if link.up and not link.loopback and not find_owner(link.alias)
         ]
     return min((link.mtu for link in uplinks), default=1500)
+
+
+def has_way_out(netlink: NetlinkSocket) -> bool:
+    """Whether any route of the main table leads on by a gateway that can be reached.
+
+    Where a routing daemon learns the fabric, none is left when all its neighbours are lost.
+    """
+    return any(
+        leads_on(payload)
+        for version in VERSIONS
+        for _kind, payload in netlink.dump(m.dump_routes(version, m.RT_TABLE_MAIN))
+    )
 
 
 def host_addresses(netlink: NetlinkSocket) -> tuple[IPv4Address | IPv6Address, ...]:

@@ -22,6 +22,7 @@ _IFINFO_SIZE = 16
 _IFADDR_SIZE = 8
 _RTMSG_SIZE = 12
 _RTNEXTHOP_SIZE = 8
+_DOWN = m.RTNH_F_DEAD | m.RTNH_F_LINKDOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,19 @@ def parse_route(payload: bytes) -> Route:
     )
 
 
+def leads_on(payload: bytes) -> bool:
+    """Whether the route of an RTM_NEWROUTE payload has a gateway behind a link that carries."""
+    _af, _bits, _src, _tos, _table, _protocol, _scope, kind, flags = struct.unpack_from(
+        "=8BI", payload
+    )
+    found = attributes(payload, _RTMSG_SIZE)
+    if kind != m.RTN_UNICAST:
+        return False
+    if m.RTA_MULTIPATH in found:
+        return any(not down for down in _next_hops_down(found[m.RTA_MULTIPATH]))
+    return bool({m.RTA_GATEWAY, m.RTA_VIA} & found.keys()) and not flags & _DOWN
+
+
 def parse_rule(payload: bytes) -> Rule:
     """Read an RTM_NEWRULE or RTM_DELRULE payload."""
     af, dst_bits, src_bits, tos, table = struct.unpack_from("=5B", payload)
@@ -136,10 +150,19 @@ def parse_rule(payload: bytes) -> Rule:
 
 
 def _next_hops(data: bytes) -> Iterator[int]:
+    return (ifindex for ifindex, _flags in _read_next_hops(data))
+
+
+def _next_hops_down(data: bytes) -> Iterator[bool]:
+    return (bool(flags & _DOWN) for _ifindex, flags in _read_next_hops(data))
+
+
+def _read_next_hops(data: bytes) -> Iterator[tuple[int, int]]:
+    """Outgoing link and flags of each (struct rtnexthop of linux/rtnetlink.h)."""
     offset = 0
     while offset + _RTNEXTHOP_SIZE <= len(data):
-        length, _flags, _hops, ifindex = struct.unpack_from("=HBBi", data, offset)
-        yield ifindex
+        length, flags, _hops, ifindex = struct.unpack_from("=HBBi", data, offset)
+        yield ifindex, flags
         offset += (max(length, _RTNEXTHOP_SIZE) + 3) & ~3
 
 

@@ -16,7 +16,7 @@ from coil.domain.block import BlockClaim, BlockId
 from coil.domain.errors import ConfigError
 from coil.domain.pool import Pool, parse_subnet
 from coil.journal.errors import JournalError, JournalLocked
-from coil.journal.journal import FILE_NAME, Journal
+from coil.journal.journal import FILE_NAME, Journal, Moment
 
 BLOCK = BlockId("default", 3)
 CLAIM = BlockClaim(BLOCK, "node1", 7)
@@ -146,7 +146,7 @@ def test_one_that_cannot_be_read_is_kept_aside(opened, tmp_path, damage):
     journal.put_pools([POOL])
     journal.put_block(CLAIM, {1: 10.5})
     journal.put_attachment(attachment())
-    journal.set_alive_at(1.0)
+    journal.put_moment(Moment.ALIVE, 1.0)
     journal.close()
     damage(tmp_path / "state" / FILE_NAME)
     again = opened()
@@ -219,6 +219,22 @@ def test_what_a_killed_process_wrote_is_there(tmp_path):
         assert {a.offset for a in journal.load().attachments} >= set(range(last + 1))
     finally:
         journal.close()
+
+
+def test_moments_are_remembered_until_a_reboot(tmp_path):
+    journal = Journal.open(tmp_path, boot_id="b")
+    assert journal.find_moment(Moment.ALIVE) is None
+    journal.put_moment(Moment.ALIVE, 12.5)
+    journal.put_moment(Moment.CUT_OFF, 3.0)
+    journal.remove_moment(Moment.CUT_OFF)
+    journal.close()
+    journal = Journal.open(tmp_path, boot_id="b")
+    assert journal.find_moment(Moment.ALIVE) == 12.5
+    assert journal.find_moment(Moment.CUT_OFF) is None
+    journal.close()
+    journal = Journal.open(tmp_path, boot_id="c")
+    assert journal.find_moment(Moment.ALIVE) is None
+    journal.close()
 
 
 def edit(path, statement):

@@ -1,0 +1,80 @@
+"""Notices that this node reaches nobody, and withdraws its blocks until the store has been asked.
+
+A node that was cut off may have been taken for gone, and its blocks be another node's by the time
+it is back. Its routing daemon would be heard before coild has asked the store; so nothing is
+exported from the moment on at which nobody can hear it anyway. Losing the store alone withdraws
+nothing: a node counts as cut off only when the last route that leads on by a gateway has gone as
+well, and had been there before (a flat network has none).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from coil.daemon.blocks import BlockKeeper
+from coil.daemon.workers import Workers
+from coil.domain.errors import CoilError
+from coil.journal.journal import Journal, Moment
+from coil.nodenet.observe import has_way_out
+
+_log = structlog.get_logger()
+
+
+class Isolation:
+    """See module. Times are of the journal's clock."""
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        journal: Journal,
+        keeper: BlockKeeper,
+        workers: Workers,
+        store_is_away: Callable[[], bool],
+    ) -> None:
+        self._clock = clock
+        self._journal = journal
+        self._keeper = keeper
+        self._workers = workers
+        self._store_is_away = store_is_away
+        self._had_way = False
+        self._in_touch = clock()
+
+    async def start(self) -> float:
+        """As ``look``, going on where an earlier coild of this boot ended."""
+        since = self._journal.find_moment(Moment.CUT_OFF)
+        if since is not None:
+            self._in_touch, self._had_way, self._keeper.cut_off = since, True, True
+        return await self.look()
+
+    async def look(self) -> float:
+        """Withdraw where this node is cut off now; the seconds it was where that has just ended.
+
+        Else 0. Whoever is told must put the blocks in doubt before anything else happens.
+        """
+        try:
+            return await self._look()
+        except CoilError as exc:
+            _log.warning("cannot tell whether this node is cut off", reason=exc.message)
+            return 0.0
+
+    async def _look(self) -> float:
+        away = self._store_is_away()
+        if not away and not self._keeper.cut_off:
+            self._in_touch = self._clock()
+            if self._had_way:
+                return 0.0
+        has_way = await self._workers.run(has_way_out)
+        self._had_way = self._had_way or has_way
+        if has_way and self._keeper.cut_off:
+            self._keeper.cut_off = False
+            self._journal.remove_moment(Moment.CUT_OFF)
+            return self._clock() - self._in_touch
+        if away and self._had_way and not has_way and not self._keeper.cut_off:
+            _log.warning("cut off from all others: blocks are withdrawn until the store is asked")
+            self._keeper.cut_off = True
+            await self._keeper.sync_routes()
+            self._journal.put_moment(Moment.CUT_OFF, self._in_touch)
+        return 0.0
