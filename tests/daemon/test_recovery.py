@@ -44,6 +44,27 @@ def test_export_routes_rules_and_addresses_come_back(machine):
     machine.host.run("ping", "-c1", "-W1", "10.66.0.0")
 
 
+def test_what_others_put_in_the_place_of_ours_is_put_right(machine):
+    pod = machine.pods()
+    told = machine.add("a", pod).json
+    link, before = machine.links()[0], machine.routes(116)
+    machine.host.run("ip", "route", "replace", "10.66.0.0", "dev", "lo", "table", "116")
+    until(lambda: machine.routes(116) == before, "the pod's route is ours again", 3)
+    machine.host.run("ip", "route", "replace", "10.66.0.0/27", "dev", "lo", "table", "119")
+    until(
+        lambda: machine.host.ip("route", "show", "table", "119")[0].get("protocol") == "30",
+        "the block's route is ours again",
+        3,
+    )
+    for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+        machine.host.run("sysctl", "-qw", f"{name}=0")
+        until(lambda name=name: machine.host.run("sysctl", "-n", name).stdout == "1\n", name, 3)
+    machine.host.run("ip", "link", "set", link, "name", "other0")
+    machine.host.run("ip", "link", "set", "other0", "down")  # a new name alone is no event
+    until(lambda: machine.links() == [link], "the link has its name again", 3)
+    until(lambda: machine.cni("CHECK", "a", pod, prevResult=told).code == 0, "CHECK", 3)
+
+
 def test_a_deleted_link_is_made_anew_with_the_same_address_and_mac(machine):
     pod = machine.pods()
     added = machine.add("a", pod)

@@ -24,6 +24,7 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
+RTM_NEWNETCONF = 80
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO = 1, 3, 4, 5, 18
 IFLA_NET_NS_FD, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_EXT_MASK = 28, 20, 26, 27, 29
@@ -119,6 +120,11 @@ def raise_link(ifindex: int, *, alias: str = "", mac: str = "") -> Message:
     if mac:
         body += attribute(IFLA_ADDRESS, mac_bytes(mac))
     return Message("set a link up", RTM_SETLINK, body)
+
+
+def set_down(ifindex: int) -> Message:
+    """Set a link down."""
+    return Message("set a link down", RTM_SETLINK, _IFINFO.pack(0, 0, ifindex, 0, IFF_UP))
 
 
 def rename_link(ifindex: int, name: str) -> Message:

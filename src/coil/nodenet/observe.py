@@ -44,13 +44,6 @@ class HostState:
     export_routes: frozenset[Route]
     rules: frozenset[Rule]
 
-    def find_link_of(self, key: AttachmentKey) -> HostLink | None:
-        """The host end whose alias names ``key``."""
-        for found in self.links.values():
-            if found.owner and found.owner.key == key:
-                return found
-        return None
-
 
 def observe(netlink: NetlinkSocket, tables: Tables) -> HostState:
     """Read links, addresses, our tables and the rules. Raises DumpInterrupted, KernelRefused."""

@@ -49,15 +49,16 @@ def sync_blocks(
     """Make block routes equal to the desired sets; returns what was changed. Idempotent.
 
     ``held`` get an unreachable route in the pod table, ``exported`` a route in the export table.
-    Withdrawn routes go first. Routes of another protocol than ours are left alone.
+    Withdrawn routes go first. Routes of another protocol than ours are left alone, unless one of
+    them has taken a block's place.
     """
-    pod_routes = list_routes(netlink, tables.pod_table)
-    export_routes = list_routes(netlink, tables.export_table)
+    pod_routes = _ours(netlink, tables.pod_table, tables)
+    export_routes = _ours(netlink, tables.export_table, tables)
     unreachable = [route for route in pod_routes if route.unreachable]
     changes = RouteChanges()
     netlink_messages = [
-        *_removals(export_routes, set(exported), tables, changes),
-        *_removals(unreachable, set(held), tables, changes),
+        *_removals(export_routes, set(exported), changes),
+        *_removals(unreachable, set(held), changes),
         *_additions(unreachable, set(held), tables, changes, unreachable=True),
         *_additions(export_routes, set(exported), tables, changes, unreachable=False),
     ]
@@ -66,13 +67,15 @@ def sync_blocks(
     return changes
 
 
+def _ours(netlink: NetlinkSocket, table: int, tables: Tables) -> list[Route]:
+    return [route for route in list_routes(netlink, table) if route.protocol == tables.protocol]
+
+
 def _removals(
-    actual: list[Route], desired: set[Network], tables: Tables, changes: RouteChanges
+    actual: list[Route], desired: set[Network], changes: RouteChanges
 ) -> Iterator[Message]:
     lo = loopback_index()
     for route in actual:
-        if route.protocol != tables.protocol:
-            continue
         right = route.network in desired and (route.unreachable or route.ifindexes == (lo,))
         if not right:
             changes.removed.append(f"{route.network} table {route.table}")

@@ -13,6 +13,7 @@ from coil.nodenet import messages as m
 from coil.nodenet.errors import KernelRefused, LinkExists
 from coil.nodenet.netlink import Message, NetlinkSocket
 from coil.nodenet.netns import NetnsHandle
+from coil.nodenet.observe import find_links_of
 from coil.nodenet.parse import Link, parse_link, parse_route
 from coil.nodenet.plan import (
     DEFAULT_ROUTES,
@@ -85,7 +86,7 @@ def _is_whole(host: NetlinkSocket, netns: NetnsHandle, attachment: Attachment) -
 
     Raises LinkExists for an interface that is not ours, on either side.
     """
-    ours = find_link(host, attachment.host_ifname)
+    ours = find_link(host, attachment.host_ifname) or _rename_back(host, attachment)
     with netns.open_netlink() as inside:
         pod_end = find_link(inside, attachment.key.ifname)
     if ours is None:
@@ -99,6 +100,15 @@ def _is_whole(host: NetlinkSocket, netns: NetnsHandle, attachment: Attachment) -
         return True
     host.send(m.delete_link(ours.ifindex))
     return False
+
+
+def _rename_back(host: NetlinkSocket, attachment: Attachment) -> Link | None:
+    """Find the host end by its alias where somebody gave it another name, and mend that."""
+    for link in find_links_of(host, frozenset({attachment.key})):
+        # Links that are up can be renamed since Linux 6.2 only.
+        host.send(m.set_down(link.ifindex), m.rename_link(link.ifindex, attachment.host_ifname))
+        return find_link(host, attachment.host_ifname)
+    return None
 
 
 def ensure_host_end(host: NetlinkSocket, attachment: Attachment, tables: Tables) -> int:
