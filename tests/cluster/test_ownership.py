@@ -227,3 +227,16 @@ def test_a_wrong_endpoint_is_a_problem_that_is_told_and_mended_by_a_restart(clus
     machine.start("--period=1")
     assert problems(machine) == []
     machine.add("c1", pods())
+
+
+def test_a_new_node_that_has_not_reached_the_store_denies_no_pool(cluster, pods):
+    cluster.member.suspend()
+    machine = cluster.node()
+    refused = machine.cni("ADD", "c1", pods())
+    assert (refused.code, machine.cni("STATUS", version="1.1.0").code) == (11, 50)
+    assert "not known yet" in refused.json["msg"]
+    cluster.member.resume()
+    until(lambda: problems(machine) == [], "the store is reached", 20)
+    denied = machine.cni("ADD", "c1", pods())
+    assert denied.code == 7
+    assert "does not exist" in denied.json["msg"]

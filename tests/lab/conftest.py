@@ -11,6 +11,7 @@ import pytest
 
 from coil.lab.clos.files import Files
 from coil.lab.clos.lab import Lab
+from coil.lab.clos.observe import observe
 from coil.lab.clos.plan import Shape
 from coil.lab.clos.programs import programs_of
 from coil.lab.node import PROGRAMS
@@ -64,8 +65,10 @@ def shared():
 
 @pytest.fixture
 def lab(shared):
-    """The shared lab, without pods before and after."""
+    """The shared lab, whole and without pods before and after."""
     yield shared
+    if observe(shared)["failed"]:
+        shared.up(shared.plan.shape)
     for pod in shared.pods.every():
         shared.delete_pod(pod.name)
 

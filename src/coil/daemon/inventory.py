@@ -12,7 +12,13 @@ from ipaddress import IPv4Address, IPv6Address
 from coil.domain.allocation import BlockAllocator
 from coil.domain.attachment import Attachment, AttachmentKey
 from coil.domain.block import Block, BlockClaim, BlockId
-from coil.domain.errors import AddressInUse, OutOfAddresses, PoolCordoned, PoolNotFound
+from coil.domain.errors import (
+    AddressInUse,
+    InDoubt,
+    OutOfAddresses,
+    PoolCordoned,
+    PoolNotFound,
+)
 from coil.domain.names import PoolName
 from coil.domain.pool import Pool
 
@@ -36,6 +42,8 @@ class Inventory:
     """See module. ``now`` is CLOCK_BOOTTIME in seconds."""
 
     clock: Callable[[], float]
+    pools_told: bool = False
+    """Whether the store has ever said which pools there are; till then none is known not to be."""
     pools: dict[PoolName, Pool] = field(default_factory=dict)
     blocks: dict[BlockId, OwnedBlock] = field(default_factory=dict)
     attachments: dict[AttachmentKey, Attachment] = field(default_factory=dict)
@@ -43,8 +51,12 @@ class Inventory:
     """Who has each offset given out, also while an ADD is still on its way."""
 
     def get_pool(self, name: PoolName) -> Pool:
-        """Raises PoolNotFound."""
+        """Raises PoolNotFound, InDoubt."""
         pool = self.pools.get(name)
+        if pool is None and not self.pools_told:
+            raise InDoubt(
+                f"pool {name} is not known yet: the store has not been reached", pool=name
+            )
         if pool is None:
             raise PoolNotFound(
                 f"pool {name} does not exist; create it with: coilctl pool create {name} SUBNET",

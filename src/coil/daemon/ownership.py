@@ -148,6 +148,7 @@ class Ownership:
     async def _set_pools(self, pools: Sequence[Pool]) -> None:
         """Journal, then memory: one that was not journaled is tried again with the next sync."""
         async with self._setting_pools:
+            self._inventory.pools_told = True
             after = self._inventory.with_pools(pools)
             before = self._inventory.pools
             if after == before:

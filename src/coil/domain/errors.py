@@ -119,6 +119,9 @@ class NodeAlive(CoilError):
 
 
 class InDoubt(CoilError):
-    """This node stood still for so long that its blocks may have been given to others."""
+    """What is asked for may or may not be: the store has to be asked first.
+
+    A node that stood still for long may have lost its blocks; one that is new knows no pools.
+    """
 
     transient = True

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from coil.domain.errors import RequestError
 from coil.lab.clos import fabric
 from coil.lab.clos.fabric import each
+from coil.lab.clos.faults import Faults, resume_all
 from coil.lab.clos.files import Files
 from coil.lab.clos.machines import Machines
 from coil.lab.clos.plan import Kind, Plan, Shape, UnknownName
@@ -35,6 +36,7 @@ class Lab:
         self.name = name
         self.files = Files(name)
         self.pods = Pods(self.files)
+        self.faults = Faults(self.files)
 
     @property
     def exists(self) -> bool:
@@ -128,11 +130,12 @@ class Lab:
             if state == "cut":
                 fabric.mend(self.files, link)
         report("namespaces and links", len(everyone), len(everyone))
+        resume_all(self.files, everyone)
         each(machines.start_bird, everyone)
         members, nodes = plan.of_kind(Kind.ETCD), plan.of_kind(Kind.NODE)
         machines.wait_sessions(_counted(report, "BIRD on every machine", len(everyone)))
         each(machines.start_etcd, members)
-        machines.wait_etcd(_counted(report, "etcd", len(members)))
+        machines.wait_etcd(members, _counted(report, "etcd", len(members)))
         self._make_pool(machines)
         machines.start_coilds(nodes)
         machines.wait_coild(nodes, _counted(report, "coild on every node", len(nodes)))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coil.lab.clos.fabric import each
+from coil.lab.clos.fabric import each, exists
 from coil.lab.clos.files import Files
 from coil.lab.clos.plan import Kind, Machine, Plan
 from coil.lab.clos.programs import LAUNCHER, find_program, launch, programs_of
@@ -118,9 +118,8 @@ class Machines:
         command = node.command(PROGRAMS / COILD, *options)
         launch(node.host, *command, log=node.log, env=environment)
 
-    def wait_etcd(self, progress: Progress = silent) -> None:
-        """Until all members serve. Raises LabError with the log of one that ended."""
-        members = self.plan.of_kind(Kind.ETCD)
+    def wait_etcd(self, members: Sequence[Machine], progress: Progress = silent) -> None:
+        """Until these members serve. Raises LabError with the log of one that ended."""
 
         def serves(machine: Machine) -> bool:
             member = self.member(machine)
@@ -133,13 +132,22 @@ class Machines:
     def wait_coild(self, machines: Sequence[Machine], progress: Progress = silent) -> None:
         """Until these answer. One that has ended is started again, as systemd would.
 
-        A machine that comes back may have to wait until its own lease of before has ended. Raises
+        A machine that comes back may have to wait until its own lease of before has ended. Where
+        etcd can be reached they wait for its word on pools, without which no pod can start. Raises
         LabError with the log of one that does not come up.
         """
         pending = list(machines)
+        cluster = bool(self.leader())
+
+        def is_late(machine: Machine) -> bool:
+            status = self.ask(machine, "/status")
+            online = cluster and any(
+                exists(self.files.host(far.machine)) for _near, far in self.plan.links_of(machine)
+            )
+            return not isinstance(status, dict) or (online and not status["pools"])
 
         def find_late(machines: list[Machine]) -> list[Machine]:
-            pending[:] = [m for m in machines if not self.ask(m, "/ready")]
+            pending[:] = [m for m in machines if is_late(m)]
             self.start_coilds(pending)
             return pending
 
@@ -188,7 +196,8 @@ class Machines:
             )
             for row in json.loads(done.stdout or "[]"):
                 status = row["Status"]
-                if status["leader"] == status["header"]["member_id"]:
+                # A member that knows no leader leaves the key out.
+                if status.get("leader") == status["header"]["member_id"]:
                     return machine.name
         return ""
 

@@ -6,12 +6,15 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import click
 from rich.console import Console
 
 from coil import __version__
 from coil.lab.clos.command import EXIT_FAILED, progress, verb
+from coil.lab.clos.fail import fail_group, heal_group
 from coil.lab.clos.files import lab_names
 from coil.lab.clos.lab import Lab
 from coil.lab.clos.observe import observe
@@ -33,17 +36,22 @@ def main() -> None:
 _SHAPE = Shape()
 
 
-@click.option("--spines", default=_SHAPE.spines, show_default=True)
-@click.option("--racks", default=_SHAPE.racks, show_default=True)
-@click.option("--nodes-per-rack", default=_SHAPE.nodes_per_rack, show_default=True)
-@click.option("--etcd", default=_SHAPE.etcd, show_default=True, help="Members; an odd number.")
+@click.option("--spines", type=int, help=f"[default: {_SHAPE.spines}]")
+@click.option("--racks", type=int, help=f"[default: {_SHAPE.racks}]")
+@click.option("--nodes-per-rack", type=int, help=f"[default: {_SHAPE.nodes_per_rack}]")
+@click.option("--etcd", type=int, help=f"Members; an odd number. [default: {_SHAPE.etcd}]")
 @click.option("--v6", "families", flag_value="6", help="IPv6 only. [default: IPv4 only]")
 @click.option("--dual", "families", flag_value="46", help="IPv4 and IPv6.")
-def _up(lab: Lab, families: str | None, **numbers: int) -> None:
-    """Bring a lab up, or what is missing of it: whatever has failed is healed."""
-    shape = Shape(**numbers, families=tuple(map(int, families or "4")))
+def _up(lab: Lab, families: str | None, **numbers: int | None) -> None:
+    """Bring a lab up, or what is missing of it: whatever has failed is healed.
+
+    What is not said is as it is in the lab, if there is one.
+    """
+    said: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
+    if families:
+        said["families"] = tuple(map(int, families))
     with progress() as report:
-        lab.up(shape, report)
+        lab.up(replace(lab.files.find_shape() or _SHAPE, **said), report)
     click.echo(f"lab {lab.name} is up; look at it with: coil-lab status{_named(lab)}")
 
 
@@ -154,7 +162,8 @@ def _named(lab: Lab) -> str:
     return "" if lab.name == "lab" else f" --name {lab.name}"
 
 
-main.add_command(_pod_group)
+for _group in (_pod_group, fail_group, heal_group):
+    main.add_command(_group)
 _VERBS: dict[str, Callable[..., None]] = {
     "up": _up, "status": _status, "list": _list, "ping": _ping, "trace": _trace,
     "shell": _shell, "down": _down,

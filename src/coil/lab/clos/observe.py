@@ -33,7 +33,7 @@ def observe(lab: Lab) -> Json:
     rows = each(lambda machine: _machine(machines, machine, running), everyone)
     described = dict(zip(plan.machines, rows, strict=True))
     nodes = plan.of_kind(Kind.NODE)
-    blocks = each(lambda node: _blocks(machines, node), nodes)
+    blocks = each(lambda node: _blocks(machines, described[node.name]), nodes)
     leader = machines.leader()
     links = fabric.link_states(lab.files, plan)
     state = {
@@ -65,7 +65,7 @@ def _machine(machines: Machines, machine: Machine, running: Running) -> Json:
         "namespace": host.name,
         "state": UP if fabric.exists(host) else OFF,
         "bird": _told(found.get(BIRD)),
-        "bgp": machines.sessions(machine),
+        "bgp": machines.sessions(machine) if _told(found.get(BIRD)) == RUNNING else {},
     }
     if machine.kind is Kind.NODE:
         row[COILD] = _told(found.get(COILD))
@@ -80,12 +80,14 @@ def _told(program: Program | None) -> str:
     return SUSPENDED if program.suspended else RUNNING
 
 
-def _blocks(machines: Machines, node: Machine) -> Json:
+def _blocks(machines: Machines, row: Json) -> Json:
     """As coild tells; nothing while it does not answer."""
-    status = machines.ask(node, "/status")
+    node = machines.plan.machines[row["name"]]
+    runs = row[COILD] == RUNNING
+    status = machines.ask(node, "/status") if runs else None
     return {
         "socket": str(machines.node(node).socket),
-        "blocks": machines.ask(node, "/blocks") or [],
+        "blocks": (runs and machines.ask(node, "/blocks")) or [],
         "problems": status["problems"] if isinstance(status, dict) else [],
     }
 

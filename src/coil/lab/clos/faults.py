@@ -1,0 +1,159 @@
+"""What can break in a lab, and be healed: links, machines, programs.
+
+Everything here can be repeated, and heals whoever broke it. What is broken is seen from outside
+(``observe``): nothing is remembered of it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+
+from coil.lab.clos import fabric
+from coil.lab.clos.files import Files
+from coil.lab.clos.machines import COILD, ETCD, Machines
+from coil.lab.clos.plan import Kind, Machine, Plan
+from coil.lab.clos.pods import Pods
+from coil.lab.clos.programs import end_all, programs_of
+from coil.lab.errors import LabError
+from coil.lab.wait import until
+
+
+class How(StrEnum):
+    """The ways a program stops."""
+
+    KILL = "kill"
+    """It ends at once; the kernel tells its peers."""
+    SUSPEND = "suspend"
+    """It does nothing more, and its peers are told nothing, as by a machine that hangs."""
+
+
+_SIGNALS = {How.KILL: signal.SIGKILL, How.SUSPEND: signal.SIGSTOP}
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """Breaks and heals parts of one lab. Raises NoLab, UnknownName."""
+
+    files: Files
+
+    def fail_link(self, one: str, other: str) -> None:
+        """Lose every packet between two machines; nothing tells them."""
+        with self._machines() as machines:
+            self._check_on(machines.plan, one, other)
+            fabric.cut(self.files, machines.plan.get_link(one, other))
+
+    def heal_link(self, one: str, other: str) -> None:
+        """Let packets pass again. BFD and BGP take a few seconds to trust the link."""
+        with self._machines() as machines:
+            link = machines.plan.get_link(one, other)
+            self._check_on(machines.plan, one, other)
+            fabric.mend(self.files, link)
+
+    def fail_node(self, name: str) -> None:
+        """Power off: its programs and pods are gone at once, its ToR loses the carrier."""
+        with self._machines() as machines:
+            node = machines.plan.get_machine(name, Kind.NODE)
+            Pods(self.files).forget([p for p in self.files.pods() if p.node == name])
+            self._power_off(machines.plan, node)
+            # /run of a real node: nothing of it survives.
+            shutil.rmtree(machines.node(node).directory / "state", ignore_errors=True)
+
+    def heal_node(self, name: str) -> None:
+        """Power on: it boots, without pods. Returns when its coild serves."""
+        with self._machines() as machines:
+            self.boot(machines, [machines.plan.get_machine(name, Kind.NODE)])
+
+    def fail_router(self, name: str) -> None:
+        """Power off a spine or a ToR."""
+        with self._machines() as machines:
+            plan = machines.plan
+            self._power_off(plan, plan.get_machine(name, Kind.SPINE, Kind.TOR))
+
+    def heal_router(self, name: str) -> None:
+        """Power on. BGP takes a few seconds more."""
+        with self._machines() as machines:
+            self.boot(machines, [machines.plan.get_machine(name, Kind.SPINE, Kind.TOR)])
+
+    def fail_etcd(self, name: str, how: How = How.KILL) -> None:
+        """Stop an etcd member; its host stays."""
+        with self._machines() as machines:
+            self._stop(machines.plan.get_machine(name, Kind.ETCD), ETCD, how)
+
+    def heal_etcd(self, name: str) -> None:
+        """Let the member go on with what it knew. Returns when it serves, if a majority runs."""
+        with self._machines() as machines:
+            plan = machines.plan
+            self._resume([plan.get_machine(name, Kind.ETCD)])
+            machines.start_etcd(plan.get_machine(name, Kind.ETCD))
+            hosts = [self.files.host(member) for member in plan.of_kind(Kind.ETCD)]
+            running = [p for found in programs_of(hosts).values() for p in found if p.name == ETCD]
+            if sum(not p.suspended for p in running) > len(hosts) // 2:
+                machines.wait_etcd([plan.get_machine(name, Kind.ETCD)])
+
+    def fail_coild(self, name: str, how: How = How.KILL) -> None:
+        """Stop coild of a node; its pods and routes stay."""
+        with self._machines() as machines:
+            self._check_on(machines.plan, name)
+            self._stop(machines.plan.get_machine(name, Kind.NODE), COILD, how)
+
+    def heal_coild(self, name: str) -> None:
+        """Start coild, or let it go on. Returns when it serves."""
+        with self._machines() as machines:
+            self._check_on(machines.plan, name)
+            node = machines.plan.get_machine(name, Kind.NODE)
+            self._resume([node])
+            machines.start_coilds([node])
+            machines.wait_coild([node])
+
+    def boot(self, machines: Machines, which: list[Machine]) -> None:
+        """Power on machines that are off: links, BIRD, and on nodes coild."""
+        fabric.build(self.files, machines.plan, which)
+        fabric.each(machines.start_bird, which)
+        nodes = [machine for machine in which if machine.kind is Kind.NODE]
+        machines.start_coilds(nodes)
+        machines.wait_coild(nodes)
+
+    @contextmanager
+    def _machines(self) -> Iterator[Machines]:
+        with self.files.shared() as shape:
+            yield Machines(self.files, Plan(shape))
+
+    def _check_on(self, plan: Plan, *names: str) -> None:
+        for machine in map(plan.get_machine, names):
+            if not fabric.exists(self.files.host(machine)):
+                kind = "router" if machine.kind.is_router else "node"
+                raise LabError(
+                    f"{machine.name} is off; heal it first: coil-lab heal {kind} {machine.name}"
+                )
+
+    def _power_off(self, plan: Plan, machine: Machine) -> None:
+        end_all([self.files.host(machine)])
+        fabric.power_off(self.files, plan, machine)
+
+    def _stop(self, machine: Machine, program: str, how: How) -> None:
+        host = self.files.host(machine)
+
+        def is_stopped() -> bool:
+            found = [p for p in programs_of([host])[host] if p.name == program]
+            left = [p for p in found if how is How.KILL or not p.suspended]
+            for one in left:
+                one.signal(_SIGNALS[how])
+            return not left
+
+        until(is_stopped, f"{program} of {machine.name} stops")
+
+    def _resume(self, machines: list[Machine]) -> None:
+        resume_all(self.files, machines)
+
+
+def resume_all(files: Files, machines: list[Machine]) -> None:
+    """Let every suspended program of these machines go on."""
+    for programs in programs_of(files.host(machine) for machine in machines).values():
+        for program in programs:
+            if program.suspended:
+                program.signal(signal.SIGCONT)

@@ -1,0 +1,158 @@
+"""coil-lab fail and heal: what breaks is seen, traffic finds another way, and all can be mended."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from coil.lab.clos.faults import How
+from coil.lab.clos.observe import observe
+from coil.lab.clos.traffic import ping, trace
+from coil.lab.errors import LabError
+from coil.lab.wait import until
+
+PARTS = {
+    "link tor1 spine1": "link spine1 tor1",
+    "router spine2": "router spine2",
+    "node r2n1": "node r2n1",
+    "etcd etcd3": "etcd etcd3",
+    "coild r1n2": "coild r1n2",
+}
+
+
+@pytest.fixture
+def pair(lab):
+    """A pod in either rack."""
+    return lab.add_pod("a", "r1n1"), lab.add_pod("b", "r2n2")
+
+
+def failed(lab):
+    return observe(lab)["failed"]
+
+
+def reaches(one, other):
+    return all(ping(one, address, count=1).received for address in other.addresses)
+
+
+def routers_between(lab, one, other):
+    names = {str(address): name for address, name in lab.plan.names.items()}
+    return [{hop.name for hop in trace(one, a, names)} for a in other.addresses]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_fails_and_heals_twice_and_status_tells(lab, command, part):
+    for _ in range(2):
+        assert command("fail", *part.split()) == f"{part} has failed\n"
+        assert failed(lab) == [PARTS[part]]
+    for _ in range(2):
+        assert command("heal", *part.split()) == f"{part} is healed\n"
+        assert failed(lab) == []
+
+
+@pytest.mark.parametrize("part", ["etcd etcd1", "coild r1n1"])
+def test_a_suspended_program_is_there_and_does_nothing_until_it_is_healed(lab, command, part):
+    command("fail", *part.split(), "--how", "suspend")
+    kind, name = part.split()
+    row = next(r for r in [*observe(lab)["etcd"], *observe(lab)["nodes"]] if r["name"] == name)
+    assert row[kind] == "suspended"
+    command("heal", *part.split())
+    assert failed(lab) == []
+
+
+def test_a_cut_link_is_up_at_both_ends_and_traffic_goes_round_it(lab, pair):
+    one, other = pair
+    lab.faults.fail_link("tor1", "spine1")
+    for host, ifname in (("tor1", "spine1"), ("spine1", "tor1")):
+        assert lab.files.host(host).ip("link", "show", ifname)[0]["operstate"] == "UP"
+    until(lambda: reaches(one, other), "traffic goes round the link")
+    for way in routers_between(lab, one, other):
+        assert "spine2" in way
+        assert "spine1" not in way
+    bgp = {row["name"]: row["bgp"] for row in observe(lab)["routers"]}
+    assert bgp["tor1"]["spine1_v4"] != "Established"
+    lab.faults.heal_link("tor1", "spine1")
+    lab.machines.wait_sessions()
+
+
+@pytest.mark.parametrize("spine", ["spine1", "spine2"])
+def test_traffic_goes_round_a_lost_spine(lab, pair, spine):
+    lab.faults.fail_router(spine)
+    until(lambda: reaches(*pair), "traffic goes by the other spine")
+    assert reaches(*pair)
+    lab.faults.heal_router(spine)
+    lab.machines.wait_sessions()
+    assert reaches(*pair)
+
+
+def test_a_node_without_power_loses_its_pods_and_nobody_announces_its_blocks(lab, pair):
+    one, other = pair
+    block = observe(lab)["nodes"][3]["blocks"][0]["networks"][0]
+    tor = lab.files.host("tor1")
+    assert tor.ip("route", "show", block)
+    lab.faults.fail_node("r2n2")
+    assert [pod.name for pod in lab.pods.every()] == ["a"]
+    assert not other.host.path.exists()
+    until(lambda: not tor.ip("route", "show", block), "the block is withdrawn")
+    with pytest.raises(LabError, match="r2n2 is off; heal it first: coil-lab heal node r2n2"):
+        lab.add_pod("b", "r2n2")
+    lab.faults.heal_node("r2n2")
+    assert observe(lab)["nodes"][3]["coild"] == "running"
+    again = lab.add_pod("b", "r2n2")
+    assert not set(again.addresses) & set(other.addresses)
+    lab.machines.wait_sessions()
+    until(lambda: reaches(one, again), "the node's block is announced again")
+
+
+def test_pods_start_while_coild_is_away_as_soon_as_it_is_back(lab):
+    lab.faults.fail_coild("r1n1")
+    lab.faults.heal_coild("r1n1")
+    assert lab.add_pod("a", "r1n1").addresses
+
+
+def test_etcd_without_a_majority_is_told_and_comes_back(lab, command):
+    lab.faults.fail_etcd("etcd1", How.SUSPEND)
+    lab.faults.fail_etcd("etcd2")
+    lab.faults.heal_etcd("etcd1")
+    lab.faults.fail_etcd("etcd3")
+    state = json.loads(command("status", "-o", "json"))
+    assert state["failed"] == ["etcd etcd2", "etcd etcd3"]
+    until(lambda: not lab.machines.leader(), "the leader has noticed that it is alone")
+    lab.faults.heal_etcd("etcd3")
+    lab.faults.heal_etcd("etcd2")
+    assert [row["leader"] for row in observe(lab)["etcd"]].count(True) == 1
+
+
+def test_up_heals_everything(lab, pair, command):
+    lab.faults.fail_link("tor1", "spine2")
+    lab.faults.fail_router("spine1")
+    lab.faults.fail_node("r1n2")
+    lab.faults.fail_etcd("etcd2", How.SUSPEND)
+    lab.faults.fail_coild("r2n1", How.SUSPEND)
+    lab.faults.fail_coild("r1n1")
+    assert len(failed(lab)) == 6
+    command("up")
+    assert failed(lab) == []
+    assert reaches(*pair)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["fail", "router", "r1n1"], "no spine or tor 'r1n1'; it has spine1, spine2, tor1, tor2"),
+        (["fail", "node", "tor1"], "no node 'tor1'"),
+        (["fail", "link", "tor1", "tor2"], "no link between tor1 and tor2; tor1 has links to"),
+        (["heal", "etcd", "etcd9"], "no etcd 'etcd9'; it has etcd1, etcd2, etcd3"),
+        (["fail", "coild", "r1n1", "--how", "bite"], "'bite' is not one of"),
+    ],
+)
+def test_what_cannot_fail_is_a_sentence(command, words, sentence):
+    assert sentence in command(*words, status=2)
+
+
+def test_what_depends_on_something_that_is_off_says_so(lab, command):
+    lab.faults.fail_router("tor2")
+    assert "tor2 is off; heal it first: coil-lab heal router tor2" in command(
+        "fail", "link", "tor2", "spine1", status=1
+    )
+    assert "tor2 is off" in command("shell", "tor2", "--", "true", status=1)
