@@ -35,7 +35,7 @@ class Netconf:
     """Seconds a request may take."""
     prev_result: Mapping[str, object] | None = None
     valid_attachments: tuple[AttachmentKey, ...] | None = None
-    """GC's list; None when it was not sent."""
+    """GC's list; None when it was not sent (cnitool sends none): then nothing is stale."""
     raw: Mapping[str, object] = field(default_factory=dict)
 
 

@@ -74,8 +74,6 @@ def parse_request(variables: Mapping[str, str], body: bytes) -> Request:
         check_supported(found)
     if command is Command.CHECK and netconf.prev_result is None:
         raise BadNetconf("prevResult is required for CHECK")
-    if command is Command.GC and netconf.valid_attachments is None:
-        raise BadNetconf("cni.dev/valid-attachments is required for GC")
     return Request(command, netconf, key, netns, pod)
 
 

@@ -78,8 +78,9 @@ class CniEndpoint:
             case Command.CHECK:
                 await self._do_check(request)
             case Command.GC:
-                valid = request.netconf.valid_attachments or ()
-                await self._collector.collect_invalid(request.netconf.name, valid)
+                valid = request.netconf.valid_attachments
+                if valid is not None:
+                    await self._collector.collect_invalid(request.netconf.name, valid)
             case Command.STATUS:
                 self._do_status(request)
             case Command.VERSION:

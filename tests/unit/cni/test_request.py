@@ -151,9 +151,12 @@ def test_unknown_keys_and_empty_sections_are_other_peoples():
     assert parse_request({**FULL, "CNI_COMMAND": "ADD"}, body).netconf.name == "n"
 
 
-def test_check_needs_a_previous_result_and_gc_a_list():
+def test_check_needs_a_previous_result():
     assert code({**FULL, "CNI_COMMAND": "CHECK"}, conf())[0] == 7
-    assert code({"CNI_COMMAND": "GC"}, conf())[0] == 7
+
+
+def test_a_gc_without_a_list_is_told_from_one_with_an_empty_list():
+    assert parse_request({"CNI_COMMAND": "GC"}, conf()).netconf.valid_attachments is None
 
 
 @pytest.mark.parametrize("key", ["cni.dev/valid-attachments", "cni.dev/attachments"])
