@@ -9,23 +9,21 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
 import pytest
 
 from coil.domain.block import BlockClaim
-from coil.domain.errors import CoilError, ConfigError, OutOfBlocks
+from coil.domain.errors import CoilError, ConfigError
 from coil.domain.names import NodeName, PoolName, RackName
 from coil.domain.node import Holder, NodeRecord
 from coil.domain.pool import Pool, parse_subnet
-from coil.domain.ranges import range_of
 from coil.domain.survey import Survey
 from coil.lab.etcd import EtcdMember, local_etcd
 from coil.store.contract import Release, Store
 from coil.store.errors import StoreCorrupt, StoreError, StoreUnavailable
 from coil.store.open import open_store
-from store.rigs import EtcdRig, client, metric, url_of
+from store.rigs import EtcdRig, client, url_of
 
 A, B = NodeName("node-a"), NodeName("node-b")
 NAME = PoolName("default")
@@ -326,49 +324,6 @@ async def test_what_is_not_etcd_is_told(tmp_path: Path) -> None:
         await server.wait_closed()
 
 
-# Racks
-
-
-async def test_blocks_of_a_rack_are_together_and_apart_from_those_of_others(
-    prefixed: EtcdRig,
-) -> None:
-    async with client(prefixed) as store:
-        await store.create_pool(pool())
-        racks = [RackName(f"r{number}") for number in range(5)]
-        for number in range(40):
-            rack = racks[number % 5]
-            await store.claim_blocks(NodeName(f"n{number}"), NAME, 2, rack)
-        owners = await store.list_ranges(NAME)
-        made = await store.get_pool(NAME)
-        for claim in await store.list_pool_blocks(NAME):
-            rack = racks[int(claim.node[1:]) % 5]
-            assert owners[range_of(made, claim.id.index).first] == rack
-
-
-async def test_a_rack_takes_foreign_blocks_rather_than_none(prefixed: EtcdRig) -> None:
-    async with client(prefixed) as store:
-        await store.create_pool(pool("10.0.0.0/25"))
-        for number in count():
-            rack = RackName(f"r{number % 3}")
-            try:
-                await store.claim_blocks(NodeName(f"n{number}"), NAME, 1, rack)
-            except OutOfBlocks:
-                break
-        assert number == 8
-        assert len(await store.list_pool_blocks(NAME)) == 8
-
-
-async def test_nodes_without_a_rack_keep_out_of_the_ranges_of_racks(prefixed: EtcdRig) -> None:
-    async with client(prefixed) as store:
-        await store.create_pool(pool())
-        await store.claim_blocks(A, NAME, 1, RackName("r1"))
-        owners = await store.list_ranges(NAME)
-        made = await store.get_pool(NAME)
-        for number in range(30):
-            (claim,) = await store.claim_blocks(NodeName(f"n{number}"), NAME, 1)
-            assert range_of(made, claim.id.index).first not in owners
-
-
 # Nodes that are gone
 
 
@@ -475,35 +430,3 @@ async def test_a_survey_is_of_one_moment_however_many_pages_it_has(prefixed: Etc
             assert not seen.stale
         churning.cancel()
         await asyncio.wait([churning])
-
-
-# Costs
-
-
-def transactions(member: EtcdMember) -> int:
-    """How many writing transactions etcd has executed."""
-    return metric(member, "etcd_server_proposals_committed_total")
-
-
-async def test_a_claim_is_one_transaction_however_many_claim_at_once(prefixed: EtcdRig) -> None:
-    async with client(prefixed) as store:
-        await store.create_pool(pool())
-        before = transactions(prefixed.member)
-        async with asyncio.TaskGroup() as group:
-            for number in range(100):
-                group.create_task(store.claim_blocks(NodeName(f"n{number}"), NAME, 1))
-        used = transactions(prefixed.member) - before
-        assert len(await store.list_pool_blocks(NAME)) == 100
-        assert used <= 105
-
-
-async def test_a_nearly_full_pool_gives_its_last_blocks(prefixed: EtcdRig) -> None:
-    async with client(prefixed) as store:
-        await store.create_pool(pool("10.0.0.0/20", bits=0))
-        taken = [index for index in range(4096) if index not in {7, 3000}]
-        for begin in range(0, len(taken), 1000):
-            await store.reclaim_blocks(B, NAME, taken[begin : begin + 1000])
-        had = await store.claim_blocks(A, NAME, 5)
-        assert [claim.id.index for claim in had] == [7, 3000]
-        with pytest.raises(OutOfBlocks):
-            await store.claim_blocks(A, NAME, 1)

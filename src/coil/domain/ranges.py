@@ -1,14 +1,16 @@
 """Ranges: runs of blocks that belong to one rack, so that a ToR can announce few prefixes. Pure.
 
-A pool's subnet is cut into ranges of equal, aligned size. A rack without a range gets one in the
-middle of the largest free space, and a rack that is full doubles what it has as long as the
-space beside it is free: so most racks stay one prefix each while the pool has room.
+A pool's subnet is cut into ranges of equal, aligned size. A rack without a range gets one with as
+much room around it as there is, and a rack that is full doubles what it has as long as the space
+beside it is free: so most racks stay one prefix each while the pool has room.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from ipaddress import collapse_addresses
 from itertools import chain
 
@@ -20,6 +22,12 @@ _RANGES_LOG2 = 8
 """A subnet has about 256 ranges: more than a data centre of 1,000s of nodes has racks (125)..."""
 _MAX_RANGE_LOG2 = 6
 """...but a range has at most 64 blocks: a rack's nodes read what is taken in it before a claim."""
+_MIN_RANGE_LOG2, _FEWEST_LOG2 = 3, 5
+"""Of a small subnet a range has 8 blocks, or else as many as leave 32 ranges: nodes of a rack that
+start at once and find one block free among them would get in each other's way."""
+_MOST_OFFERS = 32
+"""Ranges apart that are tried in one transaction: each is a choice inside the one before it, and
+protobuf reads messages inside messages to a depth of 100, two for each."""
 _MOST_AT_ONCE = 32
 """Ranges a rack takes in one step: they are claimed in one transaction."""
 
@@ -61,7 +69,8 @@ def _sections(pool: Pool) -> Iterator[_Section]:
     first = 0
     for subnet in pool.subnets:
         blocks_log2 = subnet.host_bits - pool.block_size_log2
-        range_log2 = min(_MAX_RANGE_LOG2, max(0, blocks_log2 - _RANGES_LOG2))
+        least = min(_MIN_RANGE_LOG2, max(0, blocks_log2 - _FEWEST_LOG2))
+        range_log2 = min(_MAX_RANGE_LOG2, max(least, blocks_log2 - _RANGES_LOG2))
         # What no store can hold does not exist: see MAX_INDEX.
         blocks = min(1 << blocks_log2, max(0, MAX_INDEX + 1 - first))
         if blocks >> range_log2:
@@ -92,23 +101,45 @@ def ranges_from(pool: Pool, place: int) -> Iterator[Range]:
             rest -= section.count
 
 
-def grow(pool: Pool, owners: Mapping[int, RackName], rack: RackName) -> list[Range]:
-    """The ranges that ``rack`` should take next; none when every range has an owner.
+def beside(pool: Pool, owners: Mapping[int, RackName], rack: RackName) -> list[Range]:
+    """The ranges that double what ``rack`` has in place; none when a neighbour is in the way.
 
     ``owners`` says whose each taken range is, by the range's first block.
     """
     mine = {first for first, owner in owners.items() if owner == rack}
-    sections = list(_sections(pool))
-    for section in sections:
-        beside = _double(section, section.slots(mine), section.slots(owners.keys() - mine))
-        if beside:
-            return [section.at(slot) for slot in beside]
-    best: tuple[int, Range] | None = None
-    for section in sections:
-        found = _widest_free(section.slots(owners), section.count)
-        if found and (best is None or found[1] << section.range_log2 > best[0]):
-            best = found[1] << section.range_log2, section.at(found[0])
-    return [best[1]] if best else []
+    for section in _sections(pool):
+        found = _double(section, section.slots(mine), section.slots(owners.keys() - mine))
+        if found:
+            return [section.at(slot) for slot in found]
+    return []
+
+
+def apart(pool: Pool, owners: Mapping[int, RackName], rack: RackName) -> list[Range]:
+    """Ranges with room around them, of which ``rack`` should take one: the first that is free.
+
+    Each is the beginning of the largest space that is left when those before it are taken. Of
+    spaces of one size every rack has its own order: racks that start at the same moment take
+    different ones, and a rack's nodes the same. None when every range has an owner.
+    """
+    spaces: list[tuple[int, bytes, int, _Section]] = []
+
+    def push(section: _Section, begin: int, size: int) -> None:
+        first = section.at(begin).first
+        order = hashlib.sha256(f"{rack} {first}".encode()).digest()
+        heappush(spaces, (-(size << section.range_log2), order, begin, section))
+
+    for section in _sections(pool):
+        for begin, size in _free_groups(section.slots(owners), section.count):
+            push(section, begin, size)
+    found: list[Range] = []
+    while spaces and len(found) < _MOST_OFFERS:
+        blocks, _order, begin, section = heappop(spaces)
+        found.append(section.at(begin))
+        size = 1
+        while size << section.range_log2 < -blocks:
+            push(section, begin + size, size)
+            size *= 2
+    return found
 
 
 def _double(section: _Section, mine: list[int], others: list[int]) -> list[int]:
@@ -137,25 +168,16 @@ def _groups(slots: list[int]) -> list[tuple[int, int]]:
     return groups
 
 
-def _widest_free(taken: list[int], count: int) -> tuple[int, int] | None:
-    """Begin and size of the largest aligned group of free slots, the lowest of equals."""
-    best: tuple[int, int] | None = None
+def _free_groups(taken: list[int], count: int) -> Iterator[tuple[int, int]]:
+    """The fewest aligned groups (begin, size) that the free slots consist of."""
     begin = 0
     for end in (*taken, count):
-        found = _widest_between(begin, end)
-        if found and (best is None or found[1] > best[1]):
-            best = found
+        while begin < end:
+            aligned = begin & -begin or count
+            size = min(aligned, 1 << (end - begin).bit_length() - 1)
+            yield begin, size
+            begin += size
         begin = end + 1
-    return best
-
-
-def _widest_between(begin: int, end: int) -> tuple[int, int] | None:
-    for log2 in range((end - begin).bit_length() - 1, -1, -1):
-        size = 1 << log2
-        aligned = -(-begin // size) * size
-        if aligned + size <= end:
-            return aligned, size
-    return None
 
 
 def aggregates(pool: Pool, firsts: Collection[int]) -> list[Network]:

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.request import urlopen
 
 from coil.lab.errors import LabError
 from coil.lab.host import Host, end, run
@@ -105,9 +106,30 @@ class EtcdMember:
             return self.host.run(*argv, check=check, env=environment)
         return run(argv, check=check, env=environment)
 
+    def counters(self) -> dict[str, float]:
+        """What it counts of itself: name with labels, as Prometheus has them, to value."""
+        with urlopen(f"{self.client_url}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, value in pairs}
+
+    def calls(self, method: str) -> int:
+        """How many calls of a method (Txn, Range, Watch...) it was asked for."""
+        found = self.counters().items()
+        wanted = f'grpc_method="{method}"'
+        return sum(int(v) for k, v in found if "server_started_total" in k and wanted in k)
+
     def suspend(self) -> None:
         """It keeps silent from now on, as a host does that hangs."""
         self._signal(signal.SIGSTOP)
+        # The signal is on its way: threads on other processors may serve a call or two yet.
+        until(self._is_still, f"etcd {self.name} stands still", _READY_SECONDS)
+
+    def _is_still(self) -> bool:
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/stat") if self.pid else ()
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread has ended
+            return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
+        return False
 
     def resume(self) -> None:
         """It goes on. Idempotent."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from coil.domain.names import PoolName, RackName
 from coil.domain.pool import Pool, parse_subnet
-from coil.domain.ranges import aggregates, grow, range_of, ranges_from
+from coil.domain.ranges import aggregates, apart, beside, range_of, ranges_from
 
 R1, R2 = RackName("r1"), RackName("r2")
 
@@ -21,7 +21,7 @@ def pool(*subnets: str, bits: int = 5) -> Pool:
 
 
 def take(made: Pool, owners: dict[int, RackName], rack: RackName) -> int:
-    more = grow(made, owners, rack)
+    more = beside(made, owners, rack) or apart(made, owners, rack)[:1]
     for each in more:
         assert each.first not in owners
         owners[each.first] = rack
@@ -86,7 +86,7 @@ def test_a_rack_whose_neighbour_is_taken_grows_elsewhere() -> None:
     made = pool("10.0.0.0/24")
     owners = {0: R1, 1: R2}
     assert take(made, owners, R1) == 1
-    assert firsts(owners, R1) == [0, 4]
+    assert firsts(owners, R1)[1] >= 4
     assert len(aggregates(made, firsts(owners, R1))) == 2
 
 
@@ -133,3 +133,50 @@ def test_an_ipv6_pool_without_end_is_no_burden() -> None:
     for number in random.Random(1).choices(range(20), k=200):
         assert take(made, owners, RackName(f"r{number}"))
     assert range_of(made, 2**62).first == 2**62
+
+
+def placed_at_once(made: Pool, racks: list[RackName]) -> tuple[dict[int, RackName], int]:
+    """All racks look, and then take what is free of what they saw; until every one has a range."""
+    owners: dict[int, RackName] = {}
+    rounds = 0
+    while waiting := [rack for rack in racks if rack not in owners.values()]:
+        seen, rounds = dict(owners), rounds + 1
+        for rack in waiting:
+            free = (each.first for each in apart(made, seen, rack) if each.first not in owners)
+            first = next(free, None)
+            if first is not None:
+                owners[first] = rack
+    return owners, rounds
+
+
+@pytest.mark.parametrize("count", [1, 16, 125, 256])
+def test_racks_that_start_at_once_are_soon_placed_and_far_from_each_other(count: int) -> None:
+    made = pool("10.0.0.0/16")
+    owners, rounds = placed_at_once(made, [RackName(f"rack-{n}") for n in range(count)])
+    assert len(owners) == count
+    assert rounds <= 1 + count // 32
+    room = 256 // (1 << (count - 1).bit_length())
+    assert len({first // 8 // room for first in owners}) == count
+
+
+@given(
+    racks=st.integers(1, 30),
+    order=st.lists(st.integers(0, 29), max_size=60),
+    lag=st.integers(0, 10),
+)
+def test_a_rack_that_looked_before_its_range_was_taken_takes_no_second(
+    racks: int, order: list[int], lag: int
+) -> None:
+    made = pool("10.0.0.0/16")
+    history: list[dict[int, RackName]] = [{}]
+    for number in order:
+        rack, owners = RackName(f"r{number % racks}"), dict(history[-1])
+        seen = history[max(0, len(history) - 1 - lag)]
+        if rack not in seen.values():
+            offers = [each.first for each in apart(made, seen, rack)]
+            mine = next((f for f in offers if owners.get(f, rack) == rack), None)
+            if mine is not None:
+                owners[mine] = rack
+        history.append(owners)
+    taken = list(history[-1].values())
+    assert len(taken) == len(set(taken))

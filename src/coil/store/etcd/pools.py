@@ -17,8 +17,8 @@ from coil.domain.pool import Pool, Subnet, check_overlap
 from coil.store.errors import StoreConflict
 from coil.store.etcd.base import EtcdPart
 from coil.store.etcd.wire import (
+    Found,
     KeyValue,
-    Results,
     delete,
     delete_below,
     get,
@@ -110,7 +110,7 @@ class EtcdPools(EtcdPart):
         found = await self._client.read(get_below(self._keys.pools))
         return found.revision, [pool for _pair, pool in self._to_pools(found)]
 
-    def _to_pools(self, found: Results) -> list[tuple[KeyValue, Pool]]:
+    def _to_pools(self, found: Found) -> list[tuple[KeyValue, Pool]]:
         return [(pair, self._to_pool(pair)) for pair in found.pairs(0)]
 
     def _to_pool(self, pair: KeyValue) -> Pool:

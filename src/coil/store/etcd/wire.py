@@ -36,12 +36,27 @@ class Changes:
     """Keys, each with what it holds now, None when it was deleted."""
 
 
+class Found:
+    """What several reads of one moment brought, in their order."""
+
+    def __init__(self, revision: int, answers: Sequence[Any]) -> None:
+        self.revision = revision
+        """Of the whole store, when this was so."""
+        self._answers = answers
+
+    def pairs(self, position: int) -> list[KeyValue]:
+        """What the ``get`` at this position found."""
+        return _pairs(self._answers[position])
+
+    def count(self, position: int) -> int:
+        """How many keys the ``get`` at this position met, shown or not."""
+        return int(self._answers[position].count)
+
+
 class Results:
     """What the operations of a transaction brought, in their order."""
 
-    def __init__(self, revision: int, answer: Any) -> None:
-        self.revision = revision
-        """Of the whole store, when this was so."""
+    def __init__(self, answer: Any) -> None:
         self._answer = answer
 
     @property
@@ -51,18 +66,18 @@ class Results:
 
     def pairs(self, position: int) -> list[KeyValue]:
         """What the ``get`` at this position found."""
-        return [_to_pair(kv) for kv in self._answer.responses[position].response_range.kvs]
-
-    def count(self, position: int) -> int:
-        """How many keys the ``get`` at this position met, shown or not."""
-        return int(self._answer.responses[position].response_range.count)
+        return _pairs(self._answer.responses[position].response_range)
 
     def nested(self, position: int) -> Results:
         """What the transaction at this position brought."""
-        return Results(self.revision, self._answer.responses[position].response_txn)
+        return Results(self._answer.responses[position].response_txn)
 
     def __len__(self) -> int:
         return len(self._answer.responses)
+
+
+def _pairs(answer: Any) -> list[KeyValue]:
+    return [_to_pair(kv) for kv in answer.kvs]
 
 
 def _to_pair(kv: Any) -> KeyValue:
@@ -121,6 +136,11 @@ def has_value(key: str, value: bytes) -> Compare:
     return _compare(key, rpc.Compare.VALUE, rpc.Compare.EQUAL, value=value)
 
 
+def has_other_value(key: str, value: bytes) -> Compare:
+    """Holds when the key is there with another value; of an absent key etcd compares no value."""
+    return _compare(key, rpc.Compare.VALUE, rpc.Compare.NOT_EQUAL, value=value)
+
+
 def _compare(key: str, target: int, result: int, **fields: Any) -> Compare:
     return Compare(rpc.Compare(key=key.encode(), target=target, result=result, **fields))
 
@@ -144,6 +164,11 @@ def get_below(prefix: str) -> Operation:
 def get_page(begin: str, prefix: str, revision: int, *, limit: int) -> Operation:
     """Read keys below ``prefix`` from ``begin`` on, as they were at ``revision``."""
     return _get_range(begin, prefix_end(prefix), revision=revision, limit=limit)
+
+
+def get_between(begin: str, end: str) -> Operation:
+    """Read the keys from ``begin`` to before ``end``."""
+    return _get_range(begin, end.encode())
 
 
 def get_names(begin: str, end: str, *, limit: int = 0) -> Operation:
@@ -178,6 +203,14 @@ def choice(
 ) -> Operation:
     """A transaction inside a transaction."""
     return Operation(rpc.RequestOp(request_txn=txn_request(compare, success, failure)))
+
+
+def range_request(operation: Operation, revision: int = 0) -> Any:
+    """The request of one ``get`` alone; with a revision, of what was then."""
+    request: Any = operation
+    if revision:
+        request.request_range.revision = revision
+    return request.request_range
 
 
 def txn_request(

@@ -1,0 +1,240 @@
+"""Where a node finds free blocks: nobody reads all claims of a pool.
+
+A node of a rack looks in the ranges of its rack; one without a rack near a place that is different
+for every node. What is found may be taken by others before it is claimed, and what is remembered
+may be old: the claim's transaction compares, so neither does harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+
+from coil.domain.block import MAX_INDEX
+from coil.domain.codec import read_json
+from coil.domain.errors import CoilError
+from coil.domain.names import NodeName, PoolName, RackName, parse_rack_name
+from coil.domain.pool import Pool
+from coil.domain.ranges import Range, apart, beside, range_of, ranges_from
+from coil.store.etcd.client import EtcdClient
+from coil.store.etcd.keys import Keys
+from coil.store.etcd.pools import EtcdPools
+from coil.store.etcd.wire import (
+    KeyValue,
+    Operation,
+    choice,
+    count_below,
+    get,
+    get_below,
+    get_names,
+    has_other_value,
+    is_absent,
+    is_unchanged,
+    put,
+)
+from coil.store.messages import out_of_blocks, pool_cordoned, pool_not_found
+
+_RANGES_AT_ONCE = 16
+"""Ranges of which the taken blocks are read before a claim: at most 1,024 keys."""
+_SEARCHED_RANGES = 1 << 12
+"""How far a node without a rack looks for ranges that no rack has, before it takes any block."""
+_GROWTHS = 8
+"""Turns of a rack that has no free block: neighbours that start with us are served while it doubles
+from 1 to 128 ranges, and what it then has not found in ranges is better found anywhere."""
+_PAGE = 1000
+"""Keys of a request when a pool is nearly full and has to be searched."""
+_GAPS = 64
+"""Free blocks such a search is content with: enough for a rack's nodes that search at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A pool as it was read, and whose its ranges are."""
+
+    pair: KeyValue
+    pool: Pool
+    owners: Mapping[int, RackName]
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A rack's ranges in a pool, as they were read: no range is ever taken from a rack."""
+
+    pair: KeyValue
+    pool: Pool
+    ranges: tuple[Range, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Blocks that were free, of a pool as it was read."""
+
+    pair: KeyValue
+    free: list[int]
+
+
+class EtcdSearch(EtcdPools):
+    """See module."""
+
+    def __init__(self, client: EtcdClient, keys: Keys) -> None:
+        super().__init__(client, keys)
+        self._homes: dict[tuple[PoolName, RackName], Home] = {}
+
+    async def look(self, name: PoolName) -> Sight:
+        """Read a pool and its ranges. Raises PoolNotFound."""
+        found = await self._client.read(
+            get(self._keys.pool(name)), get_below(self._keys.ranges(name))
+        )
+        if not found.pairs(0):
+            raise pool_not_found(name)
+        pair = found.pairs(0)[0]
+        owners = dict(self._to_range(each) for each in found.pairs(1))
+        return Sight(pair, self._to_pool(pair), owners)
+
+    async def find_free(self, name: PoolName, node: NodeName, rack: RackName | None) -> Offer:
+        """Free blocks, where they should be if possible.
+
+        None at all: others were quicker, try again. Raises PoolNotFound, PoolCordoned, OutOfBlocks.
+        """
+        if rack is not None:
+            return await self._of_rack(name, rack)
+        sight = await self._look_open(name)
+        near = islice(ranges_from(sight.pool, _place(node)), _SEARCHED_RANGES)
+        unowned = (each for each in near if each.first not in sight.owners)
+        free = await self._free_in(sight.pool, list(islice(unowned, _RANGES_AT_ONCE)))
+        return await self._or_anywhere(sight, free, node)
+
+    async def _of_rack(self, name: PoolName, rack: RackName) -> Offer:
+        home = self._homes.get((name, rack))
+        free = await self._free_at_home(home) if home else []
+        if home and free:
+            return Offer(home.pair, free)
+        for _ in range(_GROWTHS):
+            sight = await self._look_open(name)
+            firsts = [first for first, owner in sight.owners.items() if owner == rack]
+            ranges = tuple(range_of(sight.pool, first) for first in firsts)
+            home = self._homes[name, rack] = Home(sight.pair, sight.pool, ranges)
+            free = await self._free_at_home(home)
+            if free or not await self._grow(sight, rack):
+                break
+        return await self._or_anywhere(sight, free, rack)
+
+    async def _grow(self, sight: Sight, rack: RackName) -> bool:
+        """Try to take a further range for the rack; False when there is none.
+
+        Whether we, a node of the same rack or another rack had it, the next look tells. A node
+        whose rack is given a range meanwhile by another never takes a second.
+        """
+        pool, value = sight.pool.name, json.dumps({"rack": rack}).encode()
+        keys = [
+            self._keys.range(pool, each.first) for each in beside(sight.pool, sight.owners, rack)
+        ]
+        if keys:
+            conditions = [is_unchanged(sight.pair), *(is_absent(key) for key in keys)]
+            await self._client.write(conditions, [put(k, value) for k in keys], repeatable=True)
+            return True
+        keys = [
+            self._keys.range(pool, each.first) for each in apart(sight.pool, sight.owners, rack)
+        ]
+        if keys:
+            take: list[Operation] = []
+            for key in reversed(keys):
+                take = [choice([has_other_value(key, value)], take, [put(key, value)])]
+            await self._client.write([is_unchanged(sight.pair)], take, repeatable=True)
+        return bool(keys)
+
+    async def _look_open(self, name: PoolName) -> Sight:
+        """Read a pool that gives blocks. Raises PoolNotFound, PoolCordoned."""
+        sight = await self.look(name)
+        if sight.pool.cordoned:
+            raise pool_cordoned(name)
+        return sight
+
+    def forget_home(self, pool: PoolName, rack: RackName | None) -> None:
+        """The pool is not what it was: read it before the next claim."""
+        if rack:
+            self._homes.pop((pool, rack), None)
+
+    async def _or_anywhere(self, sight: Sight, free: list[int], who: str) -> Offer:
+        """What is free where it should be, else what is free at all. Raises OutOfBlocks."""
+        return Offer(sight.pair, free or await self._free_anywhere(sight.pool, who))
+
+    async def _free_at_home(self, home: Home) -> list[int]:
+        # The latest first: the others were full when it was taken.
+        ranges = sorted(home.ranges, reverse=True)
+        for begin in range(0, len(ranges), _RANGES_AT_ONCE):
+            free = await self._free_in(home.pool, ranges[begin : begin + _RANGES_AT_ONCE])
+            if free:
+                return free
+        return []
+
+    async def _free_in(self, pool: Pool, ranges: Sequence[Range]) -> list[int]:
+        if not ranges:
+            return []
+        spans = list(_joined(ranges))
+        found = await self._client.read(*(self._names(pool, begin, end) for begin, end in spans))
+        taken = {
+            self.index(pair) for position in range(len(spans)) for pair in found.pairs(position)
+        }
+        return [index for span in spans for index in range(*span) if index not in taken]
+
+    async def _free_anywhere(self, pool: Pool, who: str) -> list[int]:
+        """Search the whole pool, from a place of one's own on. Raises OutOfBlocks."""
+        size = min(pool.block_count, MAX_INDEX + 1)
+        taken = (await self._client.read(count_below(self._keys.blocks(pool.name)))).count(0)
+        # Only this is of one moment: a search may pass by what is given back behind it.
+        if taken >= size:
+            raise out_of_blocks(pool)
+        start = _place(who) % size
+        return await self._gaps(pool, start, size) or await self._gaps(pool, 0, start)
+
+    async def _gaps(self, pool: Pool, begin: int, end: int) -> list[int]:
+        """Some free indexes from ``begin`` to before ``end``."""
+        while begin < end:
+            found = await self._client.read(self._names(pool, begin, end, limit=_PAGE))
+            page = [self.index(pair) for pair in found.pairs(0)]
+            last = page[-1] + 1 if len(page) == _PAGE else end
+            taken = set(page)
+            gaps = (index for index in range(begin, last) if index not in taken)
+            free = list(islice(gaps, _GAPS))
+            if free:
+                return free
+            begin = last
+        return []
+
+    def _names(self, pool: Pool, begin: int, end: int, *, limit: int = 0) -> Operation:
+        keys = self._keys.block_at(pool.name, begin), self._keys.block_at(pool.name, end)
+        return get_names(*keys, limit=limit)
+
+    def index(self, pair: KeyValue) -> int:
+        """Which block a key below ``blocks/`` is about. Raises StoreCorrupt."""
+        try:
+            return self._keys.block_id(pair.key).index
+        except ValueError as exc:
+            raise self.corrupt(pair, exc) from exc
+
+    def _to_range(self, pair: KeyValue) -> tuple[int, RackName]:
+        try:
+            match read_json(pair.value.decode()):
+                case {"rack": str(rack)}:
+                    return self._keys.block_id(pair.key).index, parse_rack_name(rack)
+        except (CoilError, ValueError) as exc:
+            raise self.corrupt(pair, exc) from exc
+        raise self.corrupt(pair, "it names no rack")
+
+
+def _place(name: str) -> int:
+    """A number that is different for every name, and always the same for one."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+
+
+def _joined(ranges: Iterable[Range]) -> Iterator[tuple[int, int]]:
+    """Begin and end of the fewest spans that hold exactly these ranges."""
+    ordered = sorted(ranges)
+    begins = [ordered[0], *(b for a, b in pairwise(ordered) if a.first + a.size != b.first)]
+    ends = [a for a, b in pairwise(ordered) if a.first + a.size != b.first] + [ordered[-1]]
+    for begin, end in zip(begins, ends, strict=True):
+        yield begin.first, end.first + end.size

@@ -1,0 +1,171 @@
+"""What a claim costs etcd, where blocks come from, and that none is refused while one is free."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from itertools import count
+
+import pytest
+
+from coil.domain.block import BlockClaim
+from coil.domain.errors import OutOfBlocks, PoolCordoned
+from coil.domain.names import NodeName, PoolName, RackName
+from coil.domain.pool import Pool, parse_subnet
+from coil.domain.ranges import range_of
+from coil.lab.etcd import EtcdMember
+from coil.store.contract import Release, Store
+from store.rigs import EtcdRig, client
+
+A, B = NodeName("node-a"), NodeName("node-b")
+R1, R2 = RackName("r1"), RackName("r2")
+NAME = PoolName("default")
+
+
+def pool(subnet: str = "10.0.0.0/16", bits: int = 4) -> Pool:
+    return Pool(NAME, (parse_subnet(subnet),), bits)
+
+
+@pytest.fixture
+def prefixed(etcd: EtcdMember) -> EtcdRig:
+    return EtcdRig(etcd)
+
+
+async def outside(store: Store, racks: dict[NodeName, RackName]) -> list[BlockClaim]:
+    """Blocks that do not lie in a range of their owner's rack."""
+    made, owners = await store.get_pool(NAME), await store.list_ranges(NAME)
+    return [
+        claim
+        for claim in await store.list_pool_blocks(NAME)
+        if owners.get(range_of(made, claim.id.index).first) != racks[claim.node]
+    ]
+
+
+# Racks
+
+
+async def test_blocks_of_a_rack_are_together_and_apart_from_those_of_others(
+    prefixed: EtcdRig,
+) -> None:
+    async with client(prefixed) as store:
+        await store.create_pool(pool())
+        racks = [RackName(f"r{number}") for number in range(5)]
+        for number in range(40):
+            rack = racks[number % 5]
+            await store.claim_blocks(NodeName(f"n{number}"), NAME, 2, rack)
+        owners = await store.list_ranges(NAME)
+        made = await store.get_pool(NAME)
+        for claim in await store.list_pool_blocks(NAME):
+            rack = racks[int(claim.node[1:]) % 5]
+            assert owners[range_of(made, claim.id.index).first] == rack
+
+
+async def test_a_rack_takes_foreign_blocks_rather_than_none(prefixed: EtcdRig) -> None:
+    async with client(prefixed) as store:
+        await store.create_pool(pool("10.0.0.0/25"))
+        for number in count():
+            rack = RackName(f"r{number % 3}")
+            try:
+                await store.claim_blocks(NodeName(f"n{number}"), NAME, 1, rack)
+            except OutOfBlocks:
+                break
+        assert number == 8
+        assert len(await store.list_pool_blocks(NAME)) == 8
+
+
+async def test_nodes_without_a_rack_keep_out_of_the_ranges_of_racks(prefixed: EtcdRig) -> None:
+    async with client(prefixed) as store:
+        await store.create_pool(pool())
+        await store.claim_blocks(A, NAME, 1, RackName("r1"))
+        owners = await store.list_ranges(NAME)
+        made = await store.get_pool(NAME)
+        for number in range(30):
+            (claim,) = await store.claim_blocks(NodeName(f"n{number}"), NAME, 1)
+            assert range_of(made, claim.id.index).first not in owners
+
+
+@pytest.mark.parametrize("clients", [1, 4])
+async def test_racks_that_grow_at_once_stay_in_ranges_of_their_own(
+    prefixed: EtcdRig, clients: int
+) -> None:
+    racks = {NodeName(f"n{n}"): RackName(f"r{n % 4}") for n in range(80)}
+    async with AsyncExitStack() as stack:
+        stores = [await stack.enter_async_context(client(prefixed)) for _ in range(clients)]
+        await stores[0].create_pool(pool("10.0.0.0/20"))
+        async with asyncio.TaskGroup() as group:
+            for turn, (node, rack) in enumerate(racks.items()):
+                group.create_task(stores[turn % clients].claim_blocks(node, NAME, 2, rack))
+        assert len(await stores[0].list_pool_blocks(NAME)) == 160
+        assert await outside(stores[0], racks) == []
+
+
+async def test_what_a_node_remembers_of_a_pool_is_never_relied_on(prefixed: EtcdRig) -> None:
+    async with client(prefixed) as store, client(prefixed) as operator:
+        await operator.create_pool(pool("10.0.0.0/26"))
+        await store.claim_blocks(A, NAME, 1, R1)
+        await operator.set_cordoned(NAME, cordoned=True)
+        with pytest.raises(PoolCordoned):
+            await store.claim_blocks(A, NAME, 1, R1)
+        await operator.set_cordoned(NAME, cordoned=False)
+        assert len(await store.claim_blocks(A, NAME, 9, R1)) == 3
+        with pytest.raises(OutOfBlocks):
+            await store.claim_blocks(A, NAME, 1, R1)
+        await operator.add_subnet(NAME, parse_subnet("10.1.0.0/26"))
+        assert len(await store.claim_blocks(A, NAME, 4, R1)) == 4
+        for claim in await operator.list_pool_blocks(NAME):
+            assert await operator.release_block(claim) is Release.RELEASED
+        await operator.delete_pool(NAME)
+        await operator.create_pool(pool("10.7.0.0/26"))
+        await operator.claim_blocks(B, NAME, 1, R2)
+        (mine,) = await store.claim_blocks(A, NAME, 1, R1)
+        owners = await store.list_ranges(NAME)
+        assert owners[mine.id.index] == R1
+
+
+# Costs
+
+
+@pytest.mark.parametrize(("rack", "most"), [(None, 1.05), (R1, 2.2)])
+async def test_claims_are_one_transaction_each_and_reading_is_none(
+    prefixed: EtcdRig, rack: RackName | None, most: float
+) -> None:
+    """Of a rack each node that comes before the rack has a range tries to take it one."""
+    async with client(prefixed) as store:
+        await store.create_pool(pool("10.0.0.0/12", bits=5))
+        before = prefixed.member.calls("Txn")
+        async with asyncio.TaskGroup() as group:
+            for number in range(50):
+                group.create_task(store.claim_blocks(NodeName(f"n{number}"), NAME, 1, rack))
+        await store.list_node_blocks(NodeName("n5"))
+        await store.list_nodes()
+        await store.list_pools()
+        used = prefixed.member.calls("Txn") - before
+        assert len(await store.list_pool_blocks(NAME)) == 50
+        assert used <= 50 * most
+
+
+async def test_a_claim_of_a_rack_is_one_read_and_one_transaction(prefixed: EtcdRig) -> None:
+    async with client(prefixed) as store:
+        await store.create_pool(pool("10.0.0.0/12", bits=5))
+        for number in range(40):
+            await store.claim_blocks(NodeName(f"n{number}"), NAME, 2, R1)
+        before = [prefixed.member.calls(method) for method in ("Range", "Txn")]
+        for number in range(10):
+            await store.claim_blocks(NodeName(f"n{number}"), NAME, 1, R1)
+        after = [prefixed.member.calls(method) for method in ("Range", "Txn")]
+        assert [b - a for a, b in zip(before, after, strict=True)] == [10, 10]
+
+
+# To the last block
+
+
+async def test_a_nearly_full_pool_gives_its_last_blocks(prefixed: EtcdRig) -> None:
+    async with client(prefixed) as store:
+        await store.create_pool(pool("10.0.0.0/20", bits=0))
+        taken = [index for index in range(4096) if index not in {7, 3000}]
+        for begin in range(0, len(taken), 1000):
+            await store.reclaim_blocks(B, NAME, taken[begin : begin + 1000])
+        had = await store.claim_blocks(A, NAME, 5)
+        assert [claim.id.index for claim in had] == [7, 3000]
+        with pytest.raises(OutOfBlocks):
+            await store.claim_blocks(A, NAME, 1)
