@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from itertools import count
 from typing import Any
 
 import grpc
@@ -36,6 +37,7 @@ _log = structlog.get_logger()
 
 _PAUSE_SECONDS = 0.1
 """Between rounds over all endpoints while the cluster elects."""
+_LEAST_TURNS = 10
 _OPTIONS = (
     # A member that is gone without a word is found by pings; etcd takes one per 5 s at most.
     ("grpc.keepalive_time_ms", 10_000),
@@ -75,16 +77,19 @@ class EtcdClient:
             await channel.close()
 
     async def attempts(self) -> AsyncIterator[None]:
-        """Turns of a compare-and-swap: at least two, and as many as the timeout allows."""
+        """Turns of a compare-and-swap: as many as the timeout allows, and some in any case.
+
+        On a slow machine time says little of how often others were first.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.address.timeout
         pauses = Backoff(initial=0.005, maximum=_PAUSE_SECONDS)
-        yield
-        while True:
+        for turn in count():
             yield
-            if loop.time() >= deadline:
+            if turn > 0:
+                await asyncio.sleep(pauses.next())
+            if turn >= _LEAST_TURNS and loop.time() >= deadline:
                 return
-            await asyncio.sleep(pauses.next())
 
     async def read(self, first: Operation, *more: Operation) -> Found:
         """Several reads of one moment. Raises StoreUnavailable, StoreError.
