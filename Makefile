@@ -26,8 +26,9 @@ APT_BENCH := $(APT_RUN) gcc libc6-dev iperf3 etcd-server etcd-client
         apt-BUILD apt-RUN apt-LAB apt-TEST apt-BENCH
 
 help:
-	@echo "make build      .venv/bin/{coild,coilctl} and build/coil"
-	@echo "make demo       containers on this machine get addresses from blocks, and talk"
+	@echo "make build      .venv/bin/{coild,coilctl,...} and build/coil"
+	@echo "make demo       a data centre in namespaces: pods talk while links, routers, etcd break"
+	@echo "make demo-node  one machine: real containers get addresses from blocks, and talk"
 	@echo "make test       everything: make check, then the tests (T=tests/unit for a part)"
 	@echo "make check      format, lint, types, layers"
 	@echo "make bench      coil beside ptp + host-local, in the same run"
@@ -59,7 +60,8 @@ PLUGIN := $(MAKE) --no-print-directory -s -C plugin ZIG="$(CURDIR)/$(BIN)/python
 native: venv
 	@$(PLUGIN) native
 
-demo: demo-node
+demo: native apt-LAB
+	@$(BIN)/python -m coil.lab.clos.demo
 
 demo-node: native apt-RUN
 	@$(BIN)/python -m coil.lab.demo

@@ -1,4 +1,4 @@
-"""Real parts on one machine, in network namespaces: what the demo and the tests stand on.
+"""Real parts on one machine, in network namespaces: what the demos and the tests stand on.
 
-Later also the data centre of ``coil-lab``. The only package that may start other programs.
+``clos`` is the data centre of ``coil-lab``. The only package that may start other programs.
 """

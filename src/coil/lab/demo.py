@@ -1,4 +1,7 @@
-"""make demo: one machine, real containers, addresses from blocks. ``python -m coil.lab.demo``."""
+"""make demo-node: one machine, real containers, addresses from blocks.
+
+Run as ``python -m coil.lab.demo``.
+"""
 
 from __future__ import annotations
 

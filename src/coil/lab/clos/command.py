@@ -32,7 +32,7 @@ def verb(
         )  # fmt: skip
         @functools.wraps(function)
         def run(lab: str, **parameters: Any) -> None:
-            signal.signal(signal.SIGTERM, _interrupt)
+            signal.signal(signal.SIGTERM, interrupt)
             try:
                 function(Lab(lab), **parameters)
             except CoilError as exc:
@@ -47,7 +47,7 @@ def verb(
     return decorate
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
+def interrupt(_number: int, _frame: FrameType | None) -> None:
     """Once: what is being cleaned up after the first signal is cleaned up to the end."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
@@ -57,7 +57,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 @contextmanager
 def progress() -> Iterator[Report]:
     """Show what is being done: bars on a terminal, a line for each finished step elsewhere."""
-    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGINT, interrupt)
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _print_step
