@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import socket
 import sqlite3
 import stat
@@ -175,7 +176,7 @@ def test_what_is_no_request_harms_nothing(machine, sent):
 @pytest.mark.parametrize(
     ("method", "target", "status"),
     [
-        ("GET", "//[x", 400),
+        ("GET", "//[x", 404),
         ("GET", "/status?" + "a=1&" * 70, 400),
         ("HEAD", "/status", 405),
         ("DELETE", "/status", 405),
@@ -186,6 +187,20 @@ def test_what_cannot_be_served_is_answered(machine, method, target, status):
     found, body = ask(machine, method, target)
     assert found == status
     assert body == b"" if method == "HEAD" else "error" in json.loads(body)
+
+
+def test_running_out_of_descriptors_makes_callers_wait_and_no_more(machine):
+    pid = machine._process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    used = len(os.listdir(f"/proc/{pid}/fd"))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 3, limits[1]))
+    with contextlib.ExitStack() as idle:
+        for _number in range(8):
+            sock = idle.enter_context(socket.socket(socket.AF_UNIX))
+            sock.connect(str(machine.socket))
+        until(lambda: "cannot accept connections" in machine.log.read_text(), "it says so")
+    assert ask(machine, "GET", "/health")[0] == 200
+    assert "Traceback" not in machine.log.read_text()
 
 
 def test_sigterm_finishes_what_is_in_flight(machine):

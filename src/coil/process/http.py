@@ -1,4 +1,4 @@
-"""HTTP/1.1 over a Unix socket or TCP, for programs that are asked. h11 does the protocol.
+"""HTTP/1.1 over a Unix socket or TCP, for programs that are asked.
 
 One request per connection. A caller that goes away while its request is worked on is noticed:
 the request is cancelled if its endpoint says so (an ADD), finished otherwise (a DEL).
@@ -12,22 +12,21 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
 
-import h11
 import structlog
+
+from coil.process.http_wire import BadRequest, RequestReader, encode_head
 
 _log = structlog.get_logger()
 
-_MOST_BODY = 1 << 20
-_MOST_HEAD = 1 << 20
-"""Bytes. An environment string is at most 128 KiB (MAX_ARG_STRLEN) and triples when encoded."""
 _READ_SECONDS = 10.0
 """A request must be here by then: callers are local and send at once."""
 _BACKLOG = 1024
+_RECEIVE_BYTES = 1 << 16
+_PAUSE_SECONDS = 1.0
 
 
 class ListenError(Exception):
@@ -112,13 +111,18 @@ class Router:
 
 
 class Server:
-    """Listens; hands each request to the router in a task of its own."""
+    """Listens; serves each connection in a task of its own.
+
+    Plain sockets and not asyncio's transports: a connection is one read, one write and a close, and
+    what transports do beside that is a tenth of an ADD.
+    """
 
     def __init__(self, router: Router) -> None:
         self._router = router
         self._group = asyncio.TaskGroup()
-        self._servers: list[asyncio.Server] = []
-        self._connections: set[_Connection] = set()
+        self._listening: list[socket.socket] = []
+        self._reading: set[asyncio.Task[None]] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def serving(self, drain_seconds: float):  # type: ignore[no-untyped-def]  # noqa: ANN201
@@ -139,172 +143,141 @@ class Server:
             sock = _bind_unix(path)
         except OSError as exc:
             raise ListenError(f"cannot listen on {path}: {exc.strerror or exc}") from exc
-        loop = asyncio.get_running_loop()
-        self._servers.append(
-            await loop.create_unix_server(
-                lambda: self._connect(self._router), sock=sock, backlog=_BACKLOG
-            )
-        )
+        self._listen(sock, self._router)
 
     async def listen_tcp(self, host: str, port: int, router: Router) -> None:
         """Listen on TCP with a router of its own. Raises ListenError."""
         loop = asyncio.get_running_loop()
         try:
-            self._servers.append(
-                await loop.create_server(lambda: self._connect(router), host, port)
-            )
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            for family, address in {(family, address) for family, *_kind, address in found}:
+                sock = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+                self._listen(sock, router)
         except OSError as exc:
             raise ListenError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
 
-    def _connect(self, router: Router) -> _Connection:
-        return _Connection(router, self._group, self._connections)
+    def _listen(self, sock: socket.socket, router: Router) -> None:
+        sock.settimeout(0)
+        self._listening.append(sock)
+        asyncio.get_running_loop().add_reader(sock, self._accept, sock, router)
+
+    def _accept(self, listening: socket.socket, router: Router) -> None:
+        """Take one connection; the loop calls again while more are waiting."""
+        try:
+            sock, _peer = listening.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as exc:
+            self._pause(listening, router, reason=str(exc))
+            return
+        sock.settimeout(0)
+        task = self._group.create_task(self._converse(sock, router))
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+
+    def _pause(self, listening: socket.socket, router: Router, *, reason: str) -> None:
+        """No descriptor is free, or no memory: callers wait in the backlog for a moment."""
+        _log.error("cannot accept connections", reason=reason)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listening)
+        loop.call_later(_PAUSE_SECONDS, self._resume, listening, router)
+
+    def _resume(self, listening: socket.socket, router: Router) -> None:
+        if listening in self._listening:
+            asyncio.get_running_loop().add_reader(listening, self._accept, listening, router)
 
     async def _drain(self, seconds: float) -> None:
         """Accept no more, finish what is in flight, drop what takes longer."""
-        for server in self._servers:
-            server.close()
-        tasks = [c.task for c in self._connections if c.task is not None]
-        if tasks:
-            _done, late = await asyncio.wait(tasks, timeout=seconds)
+        loop = asyncio.get_running_loop()
+        while self._listening:
+            sock = self._listening.pop()
+            loop.remove_reader(sock)
+            sock.close()
+        for task in self._reading:
+            task.cancel()
+        if self._serving:
+            _done, late = await asyncio.wait(self._serving, timeout=seconds)
             for task in late:
                 task.cancel()
-        for connection in list(self._connections):
-            connection.abort_idle()
 
-
-class _Connection(asyncio.Protocol):
-    """One connection, one request."""
-
-    def __init__(
-        self, router: Router, group: asyncio.TaskGroup, connections: set[_Connection]
-    ) -> None:
-        self._router = router
-        self._group = group
-        self._connections = connections
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_MOST_HEAD)
-        self._request: h11.Request | None = None
-        self._body = bytearray()
-        self._ends_with_caller = False
-        self._reading_until: asyncio.TimerHandle | None = None
-        self.task: asyncio.Task[None] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's own promise
-        self._transport = transport
-        self._connections.add(self)
-        loop = asyncio.get_running_loop()
-        self._reading_until = loop.call_later(_READ_SECONDS, transport.abort)
-
-    def data_received(self, data: bytes) -> None:
-        if self.task is not None:
-            return  # pipelined requests are not served: one request per connection
-        try:
-            self._h11.receive_data(data)
-            self._advance()
-        except h11.RemoteProtocolError as exc:
-            self._refuse(exc.error_status_hint, str(exc))
-        except ValueError as exc:  # a target that is no URL, or a query of too many fields
-            self._refuse(400, str(exc))
-
-    def _advance(self) -> None:
-        while True:
-            event = self._h11.next_event()
-            if isinstance(event, h11.Request):
-                self._request = event
-            elif isinstance(event, h11.Data):
-                self._body += event.data
-                if len(self._body) > _MOST_BODY:
-                    self._refuse(413, f"a body may have {_MOST_BODY} bytes")
-                    return
-            elif isinstance(event, h11.EndOfMessage):
-                self._start()
-                return
+    async def _converse(self, sock: socket.socket, router: Router) -> None:
+        """One connection: a request, its answer, the end."""
+        with sock, contextlib.suppress(OSError, TimeoutError, CallerGone):
+            reader = RequestReader()
+            try:
+                await _receive(sock, reader)
+            except BadRequest as exc:
+                body = json.dumps({"error": str(exc)}).encode() + b"\n"
+                response = HttpResponse(exc.status, body)
             else:
-                return
+                response = await self._serve(sock, reader, router)
+            head = encode_head(response.status, response.content_type, len(response.body))
+            # The answer to a HEAD may have no body (RFC 9110, 9.3.2).
+            body = b"" if reader.method == "HEAD" else response.body
+            await asyncio.get_running_loop().sock_sendall(sock, head + body)
 
-    def _start(self) -> None:
-        assert self._request is not None  # noqa: S101 - h11's order of events
-        self._cancel_timer()
-        target = urlsplit(self._request.target.decode("latin-1"))
-        method = self._request.method.decode("latin-1")
-        found = self._router.find(method, target.path)
+    async def _serve(
+        self, sock: socket.socket, reader: RequestReader, router: Router
+    ) -> HttpResponse:
+        found = router.find(reader.method, reader.path)
         if isinstance(found, HttpResponse):
-            self._answer(found)
-            return
-        pairs = parse_qsl(
-            target.query, keep_blank_values=True, errors="surrogateescape", max_num_fields=64
-        )
-        sock = self._transport.get_extra_info("socket")
-        # asyncio's TransportSocket lacks recv(); the descriptor is the same.
-        caller = Caller(sock._sock)  # noqa: SLF001
-        request = HttpRequest(method, target.path, dict(pairs), bytes(self._body), caller)
-        self._ends_with_caller = found.ends_with_caller(request)
-        self.task = self._group.create_task(self._serve(found.handler, request))
-
-    async def _serve(self, handler: Handler, request: HttpRequest) -> None:
+            return found
+        request = HttpRequest(reader.method, reader.path, reader.query, reader.body, Caller(sock))
+        task = _this_task()
+        self._reading.discard(task)
+        self._serving.add(task)
         try:
-            self._answer(await handler(request))
+            if not found.ends_with_caller(request):
+                return await found.handler(request)
+            with _cancelled_with_caller(sock, task):
+                return await found.handler(request)
         except CallerGone:
             _log.info("caller is gone", path=request.path)
-            self._transport.abort()
-        except asyncio.CancelledError:
-            self._transport.abort()
             raise
         except Exception:  # noqa: BLE001 - the edge: a bug must not end the daemon
             _log.exception("bug while serving a request", path=request.path)
-            self._answer(HttpResponse(500, b'{"error": "internal error; see the log"}\n'))
+            return HttpResponse(500, b'{"error": "internal error; see the log"}\n')
+        finally:
+            self._serving.discard(task)
 
-    def _answer(self, response: HttpResponse) -> None:
-        if self._transport.is_closing():
+
+async def _receive(sock: socket.socket, reader: RequestReader) -> None:
+    """Read until the request is whole. Raises BadRequest; CallerGone, TimeoutError: it never is."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(_READ_SECONDS):
+        while data := await loop.sock_recv(sock, _RECEIVE_BYTES):
+            if reader.feed(data):
+                return
+    raise CallerGone
+
+
+@contextlib.contextmanager
+def _cancelled_with_caller(sock: socket.socket, task: asyncio.Task[None]) -> Iterator[None]:
+    """Have ``task`` cancelled when the other end of ``sock`` is closed."""
+    loop = asyncio.get_running_loop()
+
+    def look() -> None:
+        try:
+            gone = sock.recv(_RECEIVE_BYTES) == b""  # else it says more than it should: ignored
+        except BlockingIOError:
             return
-        head = h11.Response(
-            status_code=response.status,
-            headers=[
-                ("Content-Type", response.content_type),
-                ("Content-Length", str(len(response.body))),
-                ("Connection", "close"),
-            ],
-        )
-        body = b"" if self._is_head() else response.body
-        self._transport.write(
-            (self._h11.send(head) or b"")
-            + (self._h11.send(h11.Data(data=body)) or b"")
-            + (self._h11.send(h11.EndOfMessage()) or b"")
-        )
-        self._transport.close()
+        except OSError:
+            gone = True
+        if gone:
+            loop.remove_reader(sock)
+            task.cancel()
 
-    def _is_head(self) -> bool:
-        """Whether the answer may have no body (RFC 9110, 9.3.2)."""
-        return self._request is not None and self._request.method == b"HEAD"
+    loop.add_reader(sock, look)
+    try:
+        yield
+    finally:
+        loop.remove_reader(sock)
 
-    def _refuse(self, status: int, reason: str) -> None:
-        self._cancel_timer()
-        if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._answer(HttpResponse(status, json.dumps({"error": reason}).encode() + b"\n"))
-        else:
-            self._transport.abort()
 
-    def eof_received(self) -> bool:
-        """The caller closed its end: it is gone, or reads on after a half-close."""
-        if self.task is not None and self._ends_with_caller:
-            self.task.cancel()
-        return self.task is not None
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - its place
-        self._cancel_timer()
-        self._connections.discard(self)
-        if self.task is not None and self._ends_with_caller:
-            self.task.cancel()
-
-    def _cancel_timer(self) -> None:
-        if self._reading_until is not None:
-            self._reading_until.cancel()
-            self._reading_until = None
-
-    def abort_idle(self) -> None:
-        """Drop a connection that has sent no whole request."""
-        if self.task is None:
-            self._transport.abort()
+def _this_task() -> asyncio.Task[None]:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - only coroutines of tasks ask
+    return task
 
 
 def _check_unserved(path: Path) -> None:
