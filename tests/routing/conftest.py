@@ -6,17 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from coil.routing.model import Timers
 from routing.fabric import rack_and_spine
 
 
 @pytest.fixture(scope="module")
 def fabric():
-    """A spine, two ToRs of one rack and two nodes, all running BIRD; shared by a module's tests."""
+    """A spine, two ToRs of one rack, two nodes; a module's tests share it and run its daemons."""
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="coil-fabric-"))
-        made = rack_and_spine(stack, Path(folder))
-        for name in made.members:
-            made.bird(name, timers=Timers(hold=90, keepalive=30))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="coil-fabric-")))
+        folder.chmod(0o755)  # FRR's daemons run as a user of their own
+        made = rack_and_spine(stack, folder)
         yield made
         made.show()

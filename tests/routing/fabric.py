@@ -6,12 +6,15 @@ import json
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from coil.lab.bird import Bird
+from coil.lab.frr import Frr
 from coil.lab.host import host as new_host
 from coil.lab.host import run
-from coil.routing.model import Neighbour, Role, Router
+from coil.routing.model import Neighbour, Role, Router, Timers
 
 LINKS4 = IPv4Network("172.30.0.0/16")
 LINKS6 = IPv6Network("fd00:30::/64")
+PATIENT = Timers(hold=90, keepalive=30)
+"""So that what is noticed sooner is noticed by BFD."""
 
 
 class Member:
@@ -23,10 +26,10 @@ class Member:
         self.neighbours = []
         self.daemon = None
 
-    def router(self, **more):
-        return Router(
-            self.name, self.role, self.asn, self.loopbacks, tuple(self.neighbours), **more
-        )
+    def router(self, families=(4, 6), **more):
+        loopbacks = tuple(a for a in self.loopbacks if a.version in families)
+        neighbours = tuple(n for n in self.neighbours if n.version in families)
+        return Router(self.name, self.role, self.asn, loopbacks, neighbours, **more)
 
     def hops(self, destination, family=None):
         """The next hops the kernel has for a route, or None when it has no such route."""
@@ -43,17 +46,19 @@ class Member:
         return self.host.ip(family, "route", "show", destination)[0].get("prefsrc")
 
     def destinations(self, family):
-        return {r["dst"] for r in self.host.ip(family, "route", "show") if r["protocol"] == "bird"}
+        """What it has learnt."""
+        routes = self.host.ip(family, "route", "show")
+        return {r["dst"] for r in routes if r["protocol"] in ("bird", "bgp")}
 
-    def own(self, *networks):
+    def own(self, *networks, table="119"):
         """What coild does for a claimed block."""
         for network in networks:
-            self.host.run("ip", "route", "add", network, "dev", "lo", "table", "119", "proto", "30")
+            self.host.run("ip", "route", "add", network, "dev", "lo", "table", table, "proto", "30")
 
-    def disown(self, *networks):
+    def disown(self, *networks, table="119"):
         for network in networks:
             family = "-6" if ":" in network else "-4"
-            self.host.run("ip", family, "route", "del", network, "table", "119")
+            self.host.run("ip", family, "route", "del", network, "table", table)
 
     def silence(self, ifname):
         """Let nothing through a link any more; it stays up, so only silence tells."""
@@ -109,17 +114,27 @@ class Fabric:
                 here.neighbours.append(Neighbour(address, there.asn, there.name))
 
     def bird(self, name, **more):
+        self._run(Bird, name, more)
+
+    def frr(self, name, **more):
+        self._run(Frr, name, more)
+
+    def _run(self, kind, name, more):
         member = self.members[name]
-        member.daemon = Bird(member.host, member.router(**more), self._directory / name)
+        member.daemon = kind(member.host, member.router(**more), self._directory / name)
         self._stack.callback(member.daemon.stop)
         member.daemon.start()
 
     def show(self):
         for member in self.members.values():
+            print(f"--- {member.name}")
             if isinstance(member.daemon, Bird):
-                print(f"--- {member.name}", member.daemon.log.read_text()[-2000:])
+                print(member.daemon.log.read_text()[-2000:])
                 print(member.daemon.ctl("show", "protocols", check=False).stdout)
-                print(json.dumps(member.host.ip("route", "show"), indent=None))
+            if isinstance(member.daemon, Frr):
+                print(member.daemon.read_log("bgpd")[-2000:])
+                print(member.daemon.vtysh("-c", "show bgp summary", check=False).stdout)
+            print(json.dumps(member.host.ip("route", "show")))
 
 
 def rack_and_spine(stack, directory):

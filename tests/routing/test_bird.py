@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 
 from coil.lab.wait import until
+from routing.fabric import PATIENT
 
 V4, V6 = "10.64.0.0/27", "fd00:64::/123"
 BOTH = ["tor1", "tor2"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _daemons(fabric):
+    for name in fabric.members:
+        fabric.bird(name, timers=PATIENT)
 
 
 @pytest.fixture

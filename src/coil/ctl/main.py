@@ -8,7 +8,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from coil import __version__
-from coil.ctl import conflist, doctor
+from coil.ctl import conflist, doctor, router_config
 from coil.ctl.address import address_group, explain
 from coil.ctl.block import block_group
 from coil.ctl.common import common_options, verb
@@ -34,6 +34,7 @@ for group in (pool_group, block_group, address_group, node_group, rack_group):
 verb(main, "explain")(click.argument("subject")(explain))
 conflist.add_to(main)
 doctor.add_to(main)
+router_config.add_to(main)
 
 
 @main.command("completion")

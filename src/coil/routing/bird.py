@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from coil.routing.model import Neighbour, Role, Router, session_names
+from coil.routing.model import NOT_FABRIC, Neighbour, Network, Role, Router, session_names
 
-_HOST_BITS = {4: 32, 6: 128}
-_NO_FABRIC = {
-    4: "0.0.0.0/0{0,7}, 127.0.0.0/8+, 169.254.0.0/16+, 224.0.0.0/4+",
-    6: "::/0{0,15}, fe80::/10+, ff00::/8+",
-}
-"""Default routes, halves of them and the like; what has no meaning beyond one machine or link."""
+_AGGREGATE_FILTER = [
+    "  if source = RTS_STATIC then accept;",
+    "  # The blocks in an aggregate are told by it.",
+    "  if is_aggregated() then reject;",
+]
 _OWN_PREFERENCE = 250
 """Above all that BIRD has itself (240): whatever others say, this node's blocks are its own."""
 
 
 def bird_config(router: Router) -> str:
     """The whole file, for one BIRD that speaks all address families of ``router``."""
-    sections = [_head(router), _filters(router), _kernel(router)]
-    if router.role is Role.NODE:
-        sections.append(_blocks(router))
+    sections = [_head(router)]
     if router.aggregates:
         sections.append(_aggregates(router))
+    sections += [_filters(router), _kernel(router)]
+    if router.role is Role.NODE:
+        sections.append(_blocks(router))
     if router.bfd:
         sections.append(_bfd(router))
     sections.append(_sessions(router))
@@ -55,6 +55,41 @@ def _head(router: Router) -> str:
     )
 
 
+def _aggregates(router: Router) -> str:
+    return _lines(
+        "# Prefixes that stand for the blocks in them, and is_aggregated(), which says what they",
+        "# cover: written by coil-fabric aggregates, which has BIRD read them again. BIRD does not",
+        "# start before the file is there.",
+        f'include "{router.aggregates}";',
+    )
+
+
+def aggregates_config(networks: Iterable[Network]) -> str:
+    """The file that a configuration with ``aggregates`` includes; empty sets are fine.
+
+    Each is an unreachable route as well: what no block has must end here, or it would follow a
+    default route back to where it came from.
+    """
+    by_version: dict[int, list[Network]] = {4: [], 6: []}
+    for network in networks:
+        by_version[network.version].append(network)
+    lines = ["# Written by coil-fabric aggregates; changes made by hand are lost."]
+    for version, found in by_version.items():
+        if found:
+            lines += [f"protocol static aggregates{version} {{", f"  ipv{version};"]
+            lines += [f"  route {network} unreachable;" for network in found]
+            lines += ["}"]
+    lines += ["function is_aggregated()", "{"]
+    for version, found in by_version.items():
+        if found:
+            listed = ", ".join(f"{network}+" for network in found)
+            lines.append(
+                f"  if net.type = NET_IP{version} then if net ~ [ {listed} ] then return true;"
+            )
+    lines += ["  return false;", "}"]
+    return _lines(*lines)
+
+
 def _filters(router: Router) -> str:
     return "\n".join(
         [
@@ -83,16 +118,20 @@ def _filters(router: Router) -> str:
 
 def _refusals(router: Router) -> Iterator[str]:
     for version in router.families():
+        patterns = (
+            f"{network}{{{network.rpartition('/')[2]},{longest}}}"
+            for network, longest in NOT_FABRIC[version]
+        )
         yield (
             f"  if net.type = NET_IP{version} then "
-            f"if net ~ [ {_NO_FABRIC[version]} ] then return false;"
+            f"if net ~ [ {', '.join(patterns)} ] then return false;"
         )
 
 
 def _own(router: Router) -> Iterator[str]:
-    for address in router.loopbacks:
-        network = f"{address}/{_HOST_BITS[address.version]}"
-        yield f"  if net.type = NET_IP{address.version} then if net = {network} then return true;"
+    for version in router.families():
+        for network in router.loopback_networks(version):
+            yield f"  if net.type = NET_IP{version} then if net = {network} then return true;"
     if router.role is Role.NODE:
         yield '  if proto ~ "blocks*" then return true;'
 
@@ -111,7 +150,7 @@ def _exports(router: Router) -> Iterator[tuple[str, list[str]]]:
             "to_spine",
             [
                 own,
-                *(["  if is_aggregate() then accept;"] if router.aggregates else []),
+                *(_AGGREGATE_FILTER if router.aggregates else []),
                 "  # Of this rack only, which is what has no AS in its path yet: a route of one",
                 "  # spine must never make this ToR a way to another.",
                 "  if source = RTS_BGP && bgp_path.len = 0 && is_fabric_route() then accept;",
@@ -132,7 +171,8 @@ def _kernel(router: Router) -> str:
     )
     for version in router.families():
         loopback = router.find_loopback(version)
-        accept = [f"  if source != RTS_BGP{_and_aggregates(router)} then reject;"]
+        static = " && source != RTS_STATIC" if router.aggregates else ""
+        accept = [f"  if source != RTS_BGP{static} then reject;"]
         if loopback:
             accept.append(f"  krt_prefsrc = {loopback};")
         text += _lines(
@@ -149,10 +189,6 @@ def _kernel(router: Router) -> str:
             "}",
         )
     return text
-
-
-def _and_aggregates(router: Router) -> str:
-    return " && !is_aggregate()" if router.aggregates else ""
 
 
 def _blocks(router: Router) -> str:
@@ -188,10 +224,6 @@ def _blocks(router: Router) -> str:
             "}",
         )
     return text
-
-
-def _aggregates(router: Router) -> str:
-    return _lines(f'include "{router.aggregates}";')
 
 
 def _bfd(router: Router) -> str:

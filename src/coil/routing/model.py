@@ -8,21 +8,31 @@ never said twice: it is when both ends have the same AS.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from coil.domain.errors import ConfigError
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 MAX_ASN = 2**32 - 1
 MAX_TABLE = 2**32 - 1
 MAX_PROTOCOL = 255
 EXPORT_TABLE = 119
 EXPORT_PROTOCOL = 30
+MAIN_TABLE = 254
+NOT_FABRIC: dict[int, tuple[tuple[str, int], ...]] = {
+    4: (("0.0.0.0/0", 7), ("127.0.0.0/8", 32), ("169.254.0.0/16", 32), ("224.0.0.0/4", 32)),
+    6: (("::/0", 15), ("fe80::/10", 128), ("ff00::/8", 128)),
+}
+"""What no session carries, up to that length: default routes, halves of them and the like, which
+draw the traffic of all when they leak; and what has a meaning on one machine or link only."""
+_NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,62}")
 _MIN_HOLD = 3
 """RFC 4271, 4.2: a hold time is 0 or at least three seconds; 0 would never notice anything."""
 
@@ -48,7 +58,7 @@ class Neighbour:
     address: Address
     asn: int
     name: str = ""
-    """For people: names the session in the configuration. Need not be unique."""
+    """For people: a session is called after it. Need not be unique."""
 
     @property
     def version(self) -> int:
@@ -107,6 +117,7 @@ class Router:
     """A ToR's: file of prefixes announced instead of the blocks in them, which it includes."""
 
     def __post_init__(self) -> None:
+        _check_name(self.name)
         _check_number("AS number", self.asn, MAX_ASN)
         _check_number("export table", self.export_table, MAX_TABLE)
         _check_number("route protocol", self.protocol, MAX_PROTOCOL)
@@ -115,6 +126,8 @@ class Router:
         self._check_times()
         if self.aggregates and self.role is not Role.TOR:
             raise ConfigError(f"only a ToR announces aggregates, not a {self.role}")
+        if not self.aggregates.isprintable() or '"' in self.aggregates:
+            raise ConfigError(f"{self.aggregates!r} cannot stand in a configuration as a path")
 
     def _check_loopbacks(self) -> None:
         for address in self.loopbacks:
@@ -133,6 +146,8 @@ class Router:
     def _check_neighbours(self) -> None:
         for neighbour in self.neighbours:
             _check_number("AS number", neighbour.asn, MAX_ASN)
+            if neighbour.name:
+                _check_name(neighbour.name)
             if self.role is Role.NODE and not self.is_internal(neighbour):
                 raise ConfigError(
                     f"neighbour {neighbour.address} is of AS {neighbour.asn}, the node of AS "
@@ -161,6 +176,10 @@ class Router:
             raise ConfigError(f"{self.name} has no router id")
         return found
 
+    def loopback_networks(self, version: int) -> list[Network]:
+        """The loopbacks of that family as they are announced."""
+        return [ip_network(a) for a in self.loopbacks if a.version == version]
+
     def find_loopback(self, version: int) -> Address | None:
         """The loopback of that family, if there is one."""
         return next((a for a in self.loopbacks if a.version == version), None)
@@ -173,6 +192,14 @@ class Router:
         """Address families it has routes of: those of its loopbacks and neighbours."""
         found = {a.version for a in self.loopbacks} | {n.version for n in self.neighbours}
         return tuple(sorted(found))
+
+
+def _check_name(text: str) -> None:
+    if not _NAME.fullmatch(text):
+        raise ConfigError(
+            f"name {text[:80]!r} of a router must be 1 to 63 letters, digits, '-', '_' or '.', "
+            "beginning with a letter or digit"
+        )
 
 
 def _check_number(what: str, value: int, largest: int) -> None:

@@ -33,6 +33,7 @@ def router(role=Role.TOR, loopbacks=("10.0.0.1",), neighbours=(), asn=65001, **m
         ({"neighbours": [("10.1.0.1", 1), ("10.1.0.1", 2)]}, "named 2 times"),
         ({"role": Role.NODE, "neighbours": [("10.1.0.1", 65002)]}, "shares the AS of its rack"),
         ({"role": Role.NODE, "aggregates": "/x"}, "only a ToR"),
+        ({"role": Role.TOR, "aggregates": 'x"; quit;'}, "cannot stand"),
         ({"timers": Timers(hold=2)}, "hold time of 2 s"),
         ({"timers": Timers(hold=5, keepalive=5)}, "hold time of 5 s"),
         ({"bfd": Bfd(multiplier=1)}, "BFD"),
@@ -61,8 +62,18 @@ def test_sessions_have_names_that_every_daemon_takes():
         Neighbour(ip_address("fd00::1"), 1, "tor-1.rack"),
         Neighbour(ip_address("10.1.0.3"), 1, "tor 1 rack"),
         Neighbour(ip_address("fd00::2"), 1),
-        Neighbour(ip_address("10.1.0.5"), 1, 'x"; quit; ' * 50),
+        Neighbour(ip_address("10.1.0.5"), 1, "x" * 63),
     ]
     names = list(session_names(many).values())
     assert names[:4] == ["tor_1_rack_v4", "tor_1_rack_v6", "tor_1_rack_v4_2", "fd00__2_v6"]
     assert all(name.isidentifier() and len(name) <= 64 for name in names)
+
+
+@pytest.mark.parametrize("name", ["", "a b", 'x"; quit;', "a\nb", "-x", "x" * 64])
+def test_a_name_can_only_be_a_name(name):
+    """It ends in a configuration that a program with all rights reads."""
+    with pytest.raises(ConfigError, match="of a router must be"):
+        Router(name, Role.TOR, 1, (ip_address("10.0.0.1"),), ())
+    named = Neighbour(ip_address("10.1.0.1"), 1, name or " ")
+    with pytest.raises(ConfigError, match="of a router must be"):
+        Router("x", Role.TOR, 1, (ip_address("10.0.0.1"),), (named,))
