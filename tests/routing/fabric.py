@@ -83,8 +83,8 @@ class Fabric:
         self._links = 0
         self.members = {}
 
-    def add(self, name, role, asn):
-        host = self._stack.enter_context(new_host(f"coil-{name}"))
+    def add(self, name, role, asn, host=None):
+        host = host or self._stack.enter_context(new_host(f"coil-{name}"))
         member = Member(name, Role(role), asn, host, len(self.members) + 1)
         for key in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
             host.run("sysctl", "-qw", f"net/{key}=1")

@@ -1,4 +1,4 @@
-"""coilctl address and explain: this node, as its coild tells."""
+"""coilctl address: this node's addresses, as its coild tells."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def list_addresses(context: Context) -> None:
     """List addresses in use, with who holds them, and cooling ones."""
     rows = ask_list(context.socket, "/addresses")
     if context.output == "table":
-        rows = [_readable(row) for row in rows]
+        rows = [readable(row) for row in rows]
     columns = {
         "addresses": "ADDRESS", "state": "STATE", "container_id": "CONTAINER", "ifname": "IF",
         "of": "POD", "pool": "POOL", "index": "BLOCK", "since": "SINCE", "until": "FREE AT",
@@ -37,7 +37,7 @@ def list_addresses(context: Context) -> None:
 def info(context: Context, address: str) -> None:
     """Tell what is known of one address."""
     found = ask_object(context.socket, "GET", "/address", address=address)
-    show_object(found if context.output != "table" else _readable(found), context.output)
+    show_object(found if context.output != "table" else readable(found), context.output)
 
 
 @verb(address_group, "free")
@@ -53,19 +53,7 @@ def free(context: Context, address: str, *, yes: bool) -> None:
     click.echo(f"{address} is {found['state']} now")
 
 
-def explain(context: Context, subject: str) -> None:
-    """Tell why a container has its address, by which routes, and if the kernel is right.
-
-    SUBJECT is an address, a container id (or its beginning) or NAMESPACE/POD.
-    """
-    found = ask_object(context.socket, "GET", "/explain", subject=subject)
-    if context.output == "table":
-        found = {**_readable(found), "container_id": found["container_id"]}
-        found["kernel"] = found.pop("faults") or "as it should be"
-    show_object(found, context.output)
-
-
-def _readable(row: dict[str, object]) -> dict[str, object]:
+def readable(row: dict[str, object]) -> dict[str, object]:
     """Times as people write them, ids as short as they are told apart."""
     shown = dict(row)
     for key in ("since", "until"):

@@ -8,10 +8,10 @@ import click
 from click.shell_completion import get_completion_class
 
 from coil import __version__
-from coil.ctl import conflist, doctor, router_config
-from coil.ctl.address import address_group, explain
+from coil.ctl import conflist, doctor, explain, router_config
+from coil.ctl.address import address_group
 from coil.ctl.block import block_group
-from coil.ctl.common import common_options, verb
+from coil.ctl.common import common_options
 from coil.ctl.node import node_group
 from coil.ctl.pool import pool_group
 from coil.ctl.rack import rack_group
@@ -31,7 +31,7 @@ def main() -> None:
 
 for group in (pool_group, block_group, address_group, node_group, rack_group):
     main.add_command(group)
-verb(main, "explain")(click.argument("subject")(explain))
+explain.add_to(main)
 conflist.add_to(main)
 doctor.add_to(main)
 router_config.add_to(main)

@@ -29,7 +29,7 @@ ALL = sorted(
     (
         k
         for k in set(subclasses(CoilError))
-        if not k.__module__.startswith(("coil.ctl", "coil.lab"))
+        if not k.__module__.startswith(("coil.ctl", "coil.lab", "coil.speakers"))
     ),
     key=lambda k: k.__qualname__,
 )

@@ -1,0 +1,38 @@
+"""coilctl explain: one container's address, from the pool it came from to whom it is announced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from coil.ctl.address import readable
+from coil.ctl.client import ask_object
+from coil.ctl.common import Context, verb
+from coil.ctl.output import show_object
+from coil.ctl.pickup import as_lines, find_pickup, socket_options
+
+
+def add_to(group: click.Group) -> None:
+    """Make ``explain`` a command of ``group``."""
+
+    @verb(group, "explain")
+    @click.argument("subject")
+    @socket_options
+    def explain(context: Context, subject: str, bird_socket: Path, frr_socket: Path) -> None:
+        """Tell why a container has its address, by which routes, and if the kernel is right.
+
+        SUBJECT is an address, a container id (or its beginning) or NAMESPACE/POD. The routing
+        daemon of this node is asked whether it learnt the block, and whom it tells of it.
+        """
+        found = ask_object(context.socket, "GET", "/explain", subject=subject)
+        block = found.get("block")
+        networks = block["networks"] if isinstance(block, dict) else []
+        routing = find_pickup(networks, {"BIRD": bird_socket, "FRR": frr_socket})
+        if context.output == "table":
+            found = {**readable(found), "container_id": found["container_id"]}
+            found["kernel"] = found.pop("faults") or "as it should be"
+            found["routing"] = as_lines(routing)
+        else:
+            found = {**found, "routing": routing}
+        show_object(found, context.output)

@@ -1,0 +1,1 @@
+"""The routing daemons of this machine (BIRD, FRR), asked on their own sockets."""

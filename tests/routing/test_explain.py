@@ -1,0 +1,89 @@
+"""coilctl explain asks the routing daemon that runs: a node with coild, below one ToR."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+
+import pytest
+
+from coil.lab.wait import until
+from daemon.conftest import machine, machines, pods
+from routing.fabric import Fabric
+
+__all__ = ["machine", "machines", "pods"]
+
+BLOCK = ["10.66.0.0/27", "fd00:66::/123"]
+
+
+@pytest.fixture
+def node(machine, tmp_path):
+    """A node whose coild runs and has a pod, and a ToR that runs BIRD."""
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        os.chmod(folder, 0o755)  # FRR's daemons run as a user of their own
+    with ExitStack() as stack:
+        fabric = Fabric(stack, tmp_path)
+        fabric.add("node", "node", 65001, machine.host)
+        fabric.add("tor", "tor", 65001)
+        fabric.link("node", "tor")
+        fabric.bird("tor")
+        machine.add("c1", machine.pods())
+        machine.fabric, machine.daemons = fabric, {}
+        yield machine
+        fabric.show()
+
+
+def explain(node, *options):
+    """What explain says of routing; daemons are looked for in the test's own places only."""
+    places = {"bird": node.directory / "none", "frr": node.directory / "none", **node.daemons}
+    sockets = [f"--{name}-socket={path}" for name, path in places.items()]
+    return node.ctl("explain", "c1", *sockets, *options)
+
+
+def routing(node):
+    return json.loads(explain(node, "-o", "json").stdout)["routing"]
+
+
+def announced(node, sessions):
+    found = routing(node)["blocks"]
+    return [(b["network"], b["learnt"], b["announced_to"]) for b in found] == [
+        (network, True, [session]) for network, session in zip(BLOCK, sessions, strict=True)
+    ]
+
+
+def test_without_a_routing_daemon_explain_says_so_and_all_the_rest(node):
+    found = json.loads(explain(node, "-o", "json").stdout)
+    assert found["addresses"] == ["10.66.0.0", "fd00:66::"]
+    assert found["routing"]["daemon"] is None
+    assert "no routing daemon" in found["routing"]["problem"]
+    assert "no routing daemon" in explain(node).stdout
+
+
+def test_bird_is_asked_what_it_learnt_and_whom_it_tells(node):
+    node.fabric.bird("node")
+    node.daemons["bird"] = node.fabric.members["node"].daemon.socket
+    until(lambda: announced(node, ["tor_v4", "tor_v6"]), "the block is announced", 30)
+    assert routing(node)["problem"] == ""
+    assert "10.66.0.0/27: learnt by BIRD, announced to tor_v4" in explain(node).stdout
+    node.fabric.members["tor"].daemon.stop()
+    until(lambda: "announces" in routing(node)["problem"], "nobody is there to be told", 30)
+
+
+def test_a_bird_that_does_not_import_the_export_table_is_found_out(node):
+    node.fabric.bird("node", export_table=5)
+    node.daemons["bird"] = node.fabric.members["node"].daemon.socket
+    found = routing(node)
+    assert [(b["network"], b["learnt"]) for b in found["blocks"]] == [(n, False) for n in BLOCK]
+    assert "has not learnt 10.66.0.0/27, fd00:66::/123" in found["problem"]
+
+
+def test_frr_is_asked_what_it_learnt_and_whom_it_tells(node):
+    node.stop()
+    node.start("--export-table=254")
+    node.fabric.frr("node", export_table=254)
+    member = node.fabric.members["node"]
+    node.daemons["frr"] = member.daemon.sockets / "bgpd.vty"
+    sessions = [str(neighbour.address) for neighbour in member.neighbours]
+    until(lambda: announced(node, sessions), "the block is announced", 30)
+    assert routing(node)["daemon"] == "FRR"
