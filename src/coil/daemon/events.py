@@ -29,7 +29,9 @@ class EventWatcher:
 
     async def run(self) -> None:
         """Watch for ever."""
-        events = EventSocket(self._tables)
+        events = EventSocket(
+            (self._tables.pod_table, self._tables.export_table), protocol=self._tables.protocol
+        )
         loop = asyncio.get_running_loop()
         loop.add_reader(events.fileno(), self._read, events)
         try:

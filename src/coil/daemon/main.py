@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import socket
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -23,7 +21,7 @@ from coil.domain.errors import CoilError, ConfigError, InvalidName
 from coil.domain.names import NodeName, RackName, parse_node_name, parse_rack_name
 from coil.nodenet.plan import Tables
 from coil.process import logging
-from coil.process.options import CONTEXT, config_option, log_options
+from coil.process.options import CONTEXT, config_option, log_options, node_name_option
 from coil.process.supervise import Supervisor, supervise
 from coil.store.open import open_store
 
@@ -36,7 +34,7 @@ _log = structlog.get_logger()
 @click.command(context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="coild")
 @config_option(DEFAULT_CONFIG)
-@click.option("--node-name", default="", help="This node's name. [default: the host's name]")
+@node_name_option
 @click.option("--rack", default="", help="This node's rack. [default: none, or --rack-file's]")
 @click.option(
     "--rack-file",
@@ -137,7 +135,7 @@ def main(config: Path, *, print_config: bool, **options: Any) -> None:
 def read_settings(options: dict[str, Any]) -> Settings:
     """Settings out of the command's parameters. Raises ConfigError."""
     tables = Tables(**{field.name: options.pop(field.name) for field in fields(Tables)})
-    name = options.pop("node_name") or os.environ.get("NODE_NAME") or socket.gethostname().lower()
+    name = options.pop("node_name")
     mode = GcMode(options.pop("gc"))
     rack = _read_rack(options.pop("rack"), options.pop("rack_file"))
     return Settings(node_name=_node_name(name), rack=rack, tables=tables, gc=mode, **options)

@@ -24,7 +24,7 @@ from coil.nodenet.netns import NetnsHandle
 from coil.nodenet.observe import HostState, observe
 from coil.nodenet.parse import Route
 from coil.nodenet.plan import Tables
-from coil.nodenet.routes import RouteChanges, remove_route, sync_rules
+from coil.nodenet.routes import RouteChanges, remove_route, sync_rule
 from coil.nodenet.veth import attach, ensure_host_end, settle_carriers
 from coil.process.problems import Problems
 
@@ -103,7 +103,12 @@ class Repairer:
 
     def _repair_host(self, netlink: NetlinkSocket) -> HostState:
         state = observe(netlink, self._tables)
-        changes = sync_rules(netlink, state, self._tables)
+        changes = sync_rule(
+            netlink,
+            state.rules,
+            priority=self._tables.rule_priority,
+            table=self._tables.pod_table,
+        )
         if changes:
             _log.warning("repaired rules", added=changes.added)
         return state

@@ -1,8 +1,9 @@
 """Netlink events that may concern us.
 
 Something was deleted, a link went down, somebody else wrote into our tables, or a setting of all
-links (forwarding) changed. A socket filter drops all else in the kernel: a node that learns a full
-table by BGP must not wake coild for each route, nor must what coild makes itself.
+links (forwarding) changed; for who wants it, links and addresses that came, too. A socket filter
+drops all else in the kernel: a node that learns a full table by BGP must not wake coild for each
+route, nor must what coild makes itself.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ import ctypes
 import errno
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from coil.nodenet import messages as m
 from coil.nodenet.netlink import split
-from coil.nodenet.parse import Link, Route, parse_link, parse_route
-from coil.nodenet.plan import Tables
+from coil.nodenet.parse import Link, LinkAddress, Route, parse_address, parse_link, parse_route
 
 _GROUPS = (1, 5, 7, 8, 9, 11, 19, 24, 25)
 """RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE,
@@ -40,24 +40,26 @@ _BUFFER_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened: to which link or route, or to something else (neither)."""
+    """What happened: to which link, address or route, or to something else (none of them)."""
 
     link: Link | None = None
+    address: LinkAddress | None = None
+    """One that came; of those that went nothing is told."""
     route: Route | None = None
 
 
 class EventSocket:
     """Subscribed to the namespace of the calling thread; readable when something happened."""
 
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
+    def __init__(self, tables: Sequence[int], *, protocol: int, arrivals: bool = False) -> None:
+        """``tables`` are ours, and so is what has ``protocol`` in them."""
         self._socket = socket.socket(
             socket.AF_NETLINK,
             socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
             socket.NETLINK_ROUTE,
         )
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
-        _attach_filter(self._socket, tables)
+        _attach_filter(self._socket, _program(tables, protocol, arrivals=arrivals))
         self._socket.bind((0, sum(1 << (group - 1) for group in _GROUPS)))
 
     def fileno(self) -> int:
@@ -86,45 +88,45 @@ class EventSocket:
     def _event(self, kind: int, payload: bytes) -> Event:
         if kind in (m.RTM_NEWLINK, m.RTM_DELLINK):
             return Event(link=parse_link(payload))
+        if kind == m.RTM_NEWADDR:
+            return Event(address=parse_address(payload))
         if kind in (m.RTM_NEWROUTE, m.RTM_DELROUTE):
             return Event(route=parse_route(payload))
         return Event()
 
 
-def _attach_filter(sock: socket.socket, tables: Tables) -> None:
-    """Classic BPF that accepts what the module says."""
-    code = _assemble(_program(tables))
+def _attach_filter(sock: socket.socket, program: list[_Line]) -> None:
+    code = _assemble(program)
     instructions = ctypes.create_string_buffer(code, len(code))
     fprog = struct.pack("@HP", len(code) // _INSTRUCTION.size, ctypes.addressof(instructions))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
 
 
-def _program(tables: Tables) -> list[_Line]:
-    """Lines of (label, operation, operand, where to go if true, where if not); "" is the next."""
-    pod, export = (
-        table if table < 256 else _RT_TABLE_COMPAT
-        for table in (tables.pod_table, tables.export_table)
-    )
+def _program(tables: Sequence[int], protocol: int, *, arrivals: bool) -> list[_Line]:
+    """Classic BPF that accepts what the module says.
+
+    Lines of (label, operation, operand, where to go if true, where if not); "" is the next.
+    """
+    small = [table if table < 256 else _RT_TABLE_COMPAT for table in tables]
+    welcome = [m.RTM_NEWLINK, m.RTM_NEWADDR] if arrivals else []
+    gone = [m.RTM_DELLINK, m.RTM_DELADDR, m.RTM_DELRULE]
     return [
         ("", _LOAD_BYTE, _TYPE_AT, "", ""),
-        ("", _JUMP_EQUAL, m.RTM_DELLINK, "accept", ""),
-        ("", _JUMP_EQUAL, m.RTM_DELADDR, "accept", ""),
-        ("", _JUMP_EQUAL, m.RTM_DELRULE, "accept", ""),
+        *(("", _JUMP_EQUAL, kind, "accept", "") for kind in (*gone, *welcome)),
         ("", _JUMP_EQUAL, m.RTM_DELROUTE, "table", ""),
         ("", _JUMP_EQUAL, m.RTM_NEWROUTE, "protocol", ""),
         ("", _JUMP_EQUAL, m.RTM_NEWNETCONF, "netconf", ""),
         ("", _JUMP_EQUAL, m.RTM_NEWLINK, "", "drop"),
         ("", _LOAD_BYTE, _FLAGS_AT, "", ""),
         ("", _JUMP_SET, m.IFF_UP, "drop", "accept"),
-        ("protocol", _LOAD_BYTE, _PROTOCOL_AT, "", ""),
-        ("", _JUMP_EQUAL, tables.protocol, "drop", "table"),
-        ("table", _LOAD_BYTE, _TABLE_AT, "", ""),
-        ("", _JUMP_EQUAL, pod, "accept", ""),
-        ("", _JUMP_EQUAL, export, "accept", "drop"),
         ("netconf", _LOAD_WORD, _NETCONF_IFINDEX_AT, "", ""),
         ("", _JUMP_EQUAL, _NETCONF_ALL, "accept", "drop"),
-        ("accept", _RETURN, 0xFFFFFFFF, "", ""),
+        ("protocol", _LOAD_BYTE, _PROTOCOL_AT, "", ""),
+        ("", _JUMP_EQUAL, protocol, "drop", "table"),
+        ("table", _LOAD_BYTE, _TABLE_AT, "", ""),
+        *(("", _JUMP_EQUAL, table, "accept", "") for table in small),
         ("drop", _RETURN, 0, "", ""),
+        ("accept", _RETURN, 0xFFFFFFFF, "", ""),
     ]
 
 

@@ -228,16 +228,25 @@ def put_unreachable(network: Network, *, table: int, protocol: int) -> Message:
 
 
 def delete_route(
-    network: Network, *, table: int, protocol: int, ifindex: int = 0, unreachable: bool = False
+    network: Network,
+    *,
+    table: int,
+    protocol: int,
+    ifindex: int = 0,
+    gateway: Address | None = None,
+    metric: int = 0,
+    unreachable: bool = False,
 ) -> Message:
-    """Remove exactly that route; fine when it is gone."""
+    """Remove exactly that route; fine when it is gone. Metric 0: any."""
     kind = RTN_UNREACHABLE if unreachable else RTN_UNICAST
     # RT_SCOPE_NOWHERE lets the kernel match any scope.
     body = _route(kind, network, table=table, protocol=protocol, scope=255)
     if ifindex:
         body += attribute_u32(RTA_OIF, ifindex)
-    if unreachable:
-        body += attribute_u32(RTA_PRIORITY, UNREACHABLE_METRIC)
+    if gateway is not None:
+        body += attribute(RTA_GATEWAY, gateway.packed)
+    if metric:
+        body += attribute_u32(RTA_PRIORITY, metric)
     return Message("remove route", RTM_DELROUTE, body, tolerated=_GONE, subject=network)
 
 
@@ -270,6 +279,13 @@ def add_rule(version: int, *, priority: int, table: int, source: Address | None 
     return Message(
         "add rule", RTM_NEWRULE, body, NLM_F_CREATE | NLM_F_EXCL, there, subject=priority
     )
+
+
+def delete_rule(version: int, *, priority: int, table: int) -> Message:
+    """Remove the rule for all packets that looks up ``table``; fine when there is none."""
+    body = _RTMSG.pack(family(version), 0, 0, 0, RT_TABLE_UNSPEC, 0, 0, FR_ACT_TO_TBL, 0)
+    body += attribute_u32(FRA_PRIORITY, priority) + attribute_u32(FRA_TABLE, table)
+    return Message("remove rule", RTM_DELRULE, body, tolerated=_GONE, subject=priority)
 
 
 def dump_rules(version: int) -> Message:

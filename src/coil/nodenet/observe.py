@@ -14,6 +14,7 @@ from coil.nodenet.parse import (
     Link,
     Route,
     Rule,
+    is_direct,
     leads_on,
     parse_address,
     parse_link,
@@ -56,18 +57,30 @@ def observe(netlink: NetlinkSocket, tables: Tables) -> HostState:
         link.name: HostLink(link, find_owner(link.alias), frozenset(addresses[link.ifindex]))
         for link in list_veths(netlink)
     }
-    rules = {
-        parse_rule(payload)
-        for version in VERSIONS
-        for kind, payload in netlink.dump(m.dump_rules(version))
-        if kind == m.RTM_NEWRULE
-    }
     return HostState(
         links=links,
         pod_routes=frozenset(list_routes(netlink, tables.pod_table)),
         export_routes=frozenset(list_routes(netlink, tables.export_table)),
-        rules=frozenset(rules),
+        rules=list_rules(netlink),
     )
+
+
+def list_rules(netlink: NetlinkSocket) -> frozenset[Rule]:
+    """The rules of both families."""
+    return frozenset(
+        parse_rule(payload)
+        for version in VERSIONS
+        for kind, payload in netlink.dump(m.dump_rules(version))
+        if kind == m.RTM_NEWRULE
+    )
+
+
+def find_link_to(netlink: NetlinkSocket, neighbour: IPv4Address | IPv6Address) -> int | None:
+    """Index of the link ``neighbour`` is on; None when a router is on the way, or it is ours."""
+    payload = netlink.get(m.match_route(neighbour))
+    if payload is None or not is_direct(payload):
+        return None
+    return parse_route(payload).ifindexes[0]
 
 
 def list_veths(netlink: NetlinkSocket) -> list[Link]:

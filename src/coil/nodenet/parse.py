@@ -63,6 +63,7 @@ class Route:
     ifindexes: tuple[int, ...]
     """Outgoing links: one, none, or several for a multipath route."""
     gateway: IPv4Address | IPv6Address | None
+    metric: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,7 @@ def parse_route(payload: bytes) -> Route:
         unreachable=kind == m.RTN_UNREACHABLE,
         ifindexes=(_u32(oif),) if oif else hops,
         gateway=ip_address(gateway) if gateway else None,
+        metric=_u32(found.get(m.RTA_PRIORITY)),
     )
 
 
@@ -134,6 +136,13 @@ def leads_on(payload: bytes) -> bool:
     if m.RTA_MULTIPATH in found:
         return any(not down for down in _next_hops_down(found[m.RTA_MULTIPATH]))
     return bool({m.RTA_GATEWAY, m.RTA_VIA} & found.keys()) and not flags & _DOWN
+
+
+def is_direct(payload: bytes) -> bool:
+    """Whether an RTM_NEWROUTE payload is a route to neighbours: no router is on the way."""
+    found = attributes(payload, _RTMSG_SIZE)
+    routers = {m.RTA_GATEWAY, m.RTA_VIA, m.RTA_MULTIPATH} & found.keys()
+    return payload[7] == m.RTN_UNICAST and m.RTA_OIF in found and not routers
 
 
 def parse_rule(payload: bytes) -> Rule:

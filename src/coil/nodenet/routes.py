@@ -1,15 +1,15 @@
-"""Rules, block routes and stray pod routes of the host: make them equal to a desired set."""
+"""Rules, routes of blocks here and elsewhere, strays: make them equal to a desired set."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from coil.nodenet import messages as m
 from coil.nodenet.netlink import Message, NetlinkSocket
-from coil.nodenet.observe import VERSIONS, HostState, list_routes, loopback_index
-from coil.nodenet.parse import Route
+from coil.nodenet.observe import VERSIONS, list_routes, loopback_index
+from coil.nodenet.parse import Route, Rule
 from coil.nodenet.plan import Tables
 
 Network = IPv4Network | IPv6Network
@@ -26,21 +26,70 @@ class RouteChanges:
         return bool(self.added or self.removed)
 
 
-def sync_rules(netlink: NetlinkSocket, state: HostState, tables: Tables) -> RouteChanges:
-    """Have the rule that looks pod routes up before main, in both families. Idempotent."""
+@dataclass(frozen=True, slots=True)
+class NextHop:
+    """A neighbour, and the link it is on."""
+
+    gateway: IPv4Address | IPv6Address
+    ifindex: int
+
+
+def sync_rule(
+    netlink: NetlinkSocket, there: Iterable[Rule], *, priority: int, table: int
+) -> RouteChanges:
+    """Have the rule that looks a table up for all packets, in both families. Idempotent."""
     changes = RouteChanges()
+    right = {
+        rule.version
+        for rule in there
+        if (rule.priority, rule.table, rule.plain) == (priority, table, True)
+    }
     for version in VERSIONS:
-        there = any(
-            rule.version == version
-            and rule.priority == tables.rule_priority
-            and rule.table == tables.pod_table
-            and rule.plain
-            for rule in state.rules
-        )
-        if not there:
-            netlink.send(m.add_rule(version, priority=tables.rule_priority, table=tables.pod_table))
-            changes.added.append(f"rule {tables.rule_priority} IPv{version}")
+        if version not in right:
+            netlink.send(m.add_rule(version, priority=priority, table=table))
+            changes.added.append(f"rule {priority} IPv{version}")
     return changes
+
+
+def sync_next_hops(
+    netlink: NetlinkSocket, wanted: Mapping[Network, NextHop], *, table: int, protocol: int
+) -> RouteChanges:
+    """Make our routes of a table equal to ``wanted``; returns what was changed. Idempotent.
+
+    Routes of another protocol than ours are left alone. A route that leads elsewhere is replaced
+    in one step: a packet finds the old one or the new one.
+    """
+    ours = [route for route in list_routes(netlink, table) if route.protocol == protocol]
+    right = {route.network for route in ours if _leads(route, wanted.get(route.network))}
+    replaced = wanted.keys() - right
+    changes = RouteChanges()
+    netlink_messages = []
+    for network in sorted(replaced, key=str):
+        hop = wanted[network]
+        changes.added.append(f"{network} via {hop.gateway}")
+        netlink_messages.append(
+            m.put_route(network, hop.ifindex, table=table, protocol=protocol, gateway=hop.gateway)
+        )
+    for route in ours:
+        if route.network not in replaced and not _leads(route, wanted.get(route.network)):
+            changes.removed.append(f"{route.network} via {route.gateway}")
+            netlink_messages.append(remove_route(route))
+    if netlink_messages:
+        netlink.send(*netlink_messages)
+    return changes
+
+
+def _leads(route: Route, hop: NextHop | None) -> bool:
+    return (
+        hop is not None
+        and not route.unreachable
+        and (route.gateway, route.ifindexes) == (hop.gateway, (hop.ifindex,))
+    )
+
+
+def remove_rule(netlink: NetlinkSocket, *, priority: int, table: int) -> None:
+    """Have no such rule in either family. Idempotent."""
+    netlink.send(*(m.delete_rule(version, priority=priority, table=table) for version in VERSIONS))
 
 
 def sync_blocks(
@@ -109,5 +158,7 @@ def remove_route(route: Route) -> Message:
         table=route.table,
         protocol=route.protocol,
         ifindex=route.ifindexes[0] if len(route.ifindexes) == 1 else 0,
+        gateway=route.gateway,
+        metric=route.metric,
         unreachable=route.unreachable,
     )

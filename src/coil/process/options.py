@@ -6,6 +6,8 @@ are the names of the options: flags win over the environment, the environment ov
 
 from __future__ import annotations
 
+import os
+import socket
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +52,16 @@ def _read(path: Path, command: click.Command) -> dict[str, Any]:
     if unknown:
         raise click.BadParameter(f"{path} has unknown keys: {', '.join(unknown)}")
     return keys
+
+
+def node_name_option(command: Command) -> Command:
+    """Add --node-name. Kubernetes hands a pod its node's name as NODE_NAME, by custom."""
+    return click.option(
+        "--node-name",
+        default=lambda: os.environ.get("NODE_NAME") or socket.gethostname().lower(),
+        show_default="$NODE_NAME, else the host's name",
+        help="This node's name.",
+    )(command)
 
 
 def log_options(command: Command) -> Command:

@@ -1,1 +1,1 @@
-"""coil-router: routes to other nodes' blocks on flat layer-2 networks, from the store's watch."""
+"""coil-router: routes to other nodes' blocks on a flat layer-2 network, from the store's watch."""
