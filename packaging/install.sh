@@ -84,7 +84,7 @@ install_venv() {
 }
 
 install_programs() {
-    for program in coild:daemon coilctl:ctl; do
+    for program in coild:daemon coilctl:ctl coil-router:router; do
         printf '#!/bin/sh\nexec %s/venv/bin/python -I -m coil.%s.main "$@"\n' \
             "$PREFIX" "${program##*:}" >"$work/script"
         put "$work/script" "$PREFIX/bin/${program%%:*}" 0755
@@ -115,13 +115,15 @@ install_all() {
     for document in "$here"/docs/cmd-*.md "$here/LICENSE"; do
         put "$document" "$PREFIX/share/doc/${document##*/}" 0644
     done
-    sed "s|@PREFIX@|$PREFIX|g" "$here/packaging/coild.service" >"$work/unit"
-    put "$work/unit" "$UNIT_DIR/coild.service" 0644
+    for unit in coild.service coil-router.service; do
+        sed "s|@PREFIX@|$PREFIX|g" "$here/packaging/$unit" >"$work/unit"
+        put "$work/unit" "$UNIT_DIR/$unit" 0644
+    done
     install_conflist
     if has_systemd; then
         systemctl daemon-reload
         systemctl enable -q coild.service
-        systemctl try-restart coild.service
+        systemctl try-restart coild.service coil-router.service
     fi
     echo "coil $(sed "s/.* //" "$work/version") is in $DESTDIR$PREFIX; next:" \
         "coilctl pool create default SUBNET, start coild, coilctl doctor"
@@ -151,7 +153,7 @@ uninstall_conflist() {
 uninstall_all() {
     [ -f "$manifest" ] || { echo "nothing to remove: no $manifest" >&2; exit 1; }
     UNIT_DIR=$(dirname "$(installed_at coild.service | tail -n 1)")
-    if has_systemd; then systemctl disable -q --now coild.service || true; fi
+    if has_systemd; then systemctl disable -q --now coild.service coil-router.service || true; fi
     uninstall_conflist
     sort -r "$manifest" >"$work/manifest" # what is in a folder before the folder
     rm -rf "$DESTDIR$PREFIX/venv" "$DESTDIR$PREFIX/venv.new" "$DESTDIR$PREFIX/venv.old"

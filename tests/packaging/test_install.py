@@ -61,6 +61,8 @@ def test_what_install_puts_on_a_host_runs_and_uninstall_takes_all_of_it_off(tmp_
     unit = (places["UNIT_DIR"] / "coild.service").read_text()
     assert f"ExecStart={places['PREFIX']}/bin/coild\n" in unit
     assert "@" not in unit
+    unit = (places["UNIT_DIR"] / "coil-router.service").read_text()
+    assert f"ExecStart={places['PREFIX']}/bin/coil-router\n" in unit
     make("install", **places)  # again: an upgrade
     installed_programs_say_their_version(places)
     make("uninstall", PREFIX=places["PREFIX"])
@@ -71,7 +73,7 @@ def test_what_install_puts_on_a_host_runs_and_uninstall_takes_all_of_it_off(tmp_
 def test_what_is_installed_runs_without_the_checkout(places):
     make("install", **places)
     hide = 'mount -t tmpfs none "$0" && test ! -e "$0/src" && exec "$1" --help'
-    for program in ("coild", "coilctl"):
+    for program in ("coild", "coilctl", "coil-router"):
         path = places["PREFIX"] / "bin" / program
         done = run("unshare", "--mount", "sh", "-c", hide, ROOT, path)
         assert (done.returncode, done.stderr) == (0, "")
