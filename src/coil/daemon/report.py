@@ -53,15 +53,17 @@ class Reporter:
     def _block(self, owned: OwnedBlock) -> Json:
         cool_down = self.inventory.get_pool(owned.block.pool).cool_down
         cooling = owned.allocator.cooling(self.inventory.clock(), cool_down)
-        used = owned.allocator.used_count
+        used = owned.allocator.used
         return {
             "pool": owned.block.pool,
             "index": owned.block.index,
             "networks": [str(network) for network in owned.block.networks],
             "size": owned.block.size,
-            "used": used,
+            "used": len(used),
             "cooling": len(cooling),
-            "free": owned.block.size - used - len(cooling),
+            "free": owned.block.size - len(used) - len(cooling),
+            "used_offsets": sorted(used),
+            "cooling_offsets": sorted(cooling),
             "releasing": owned.releasing,
             "exported": owned.exported,
         }

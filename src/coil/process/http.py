@@ -12,8 +12,8 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -64,8 +64,14 @@ class HttpRequest:
     method: str
     path: str
     query: Mapping[str, str]
+    headers: Mapping[bytes, bytes]
+    """By their names in lower case."""
     body: bytes
     caller: Caller
+
+    def header(self, name: str) -> str:
+        """A header's value; empty when it is not there."""
+        return self.headers.get(name.encode(), b"").decode("latin-1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +81,23 @@ class HttpResponse:
     status: int
     body: bytes
     content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
+@dataclass(frozen=True, slots=True)
+class HttpStream:
+    """An answer whose end is not known, sent as it comes; cancelled when the caller goes away.
+
+    The next chunk is asked for when the caller has taken the one before, but for what the kernel
+    holds: for a slow caller nothing piles up here.
+    """
+
+    chunks: AsyncGenerator[bytes, None]
+    content_type: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[HttpRequest], Awaitable[HttpResponse | HttpStream]]
 
 
 def _never(_request: HttpRequest) -> bool:
@@ -145,8 +165,8 @@ class Server:
             raise ListenError(f"cannot listen on {path}: {exc.strerror or exc}") from exc
         self._listen(sock, self._router)
 
-    async def listen_tcp(self, host: str, port: int, router: Router) -> None:
-        """Listen on TCP with a router of its own. Raises ListenError."""
+    async def listen_tcp(self, host: str, port: int, router: Router) -> int:
+        """Listen on TCP with a router of its own; returns the port (0: any). Raises ListenError."""
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -155,6 +175,7 @@ class Server:
                 self._listen(sock, router)
         except OSError as exc:
             raise ListenError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+        return int(self._listening[-1].getsockname()[1])
 
     def _listen(self, sock: socket.socket, router: Router) -> None:
         sock.settimeout(0)
@@ -208,21 +229,43 @@ class Server:
                 await _receive(sock, reader)
             except BadRequest as exc:
                 body = json.dumps({"error": str(exc)}).encode() + b"\n"
-                response = HttpResponse(exc.status, body)
+                response: HttpResponse | HttpStream = HttpResponse(exc.status, body)
             else:
                 response = await self._serve(sock, reader, router)
-            head = encode_head(response.status, response.content_type, len(response.body))
+            if isinstance(response, HttpStream):
+                await self._stream(sock, response)
+                return
+            head = encode_head(
+                response.status, response.content_type, response.headers, len(response.body)
+            )
             # The answer to a HEAD may have no body (RFC 9110, 9.3.2).
             body = b"" if reader.method == "HEAD" else response.body
             await asyncio.get_running_loop().sock_sendall(sock, head + body)
 
+    async def _stream(self, sock: socket.socket, stream: HttpStream) -> None:
+        """Send until there is no more; the end of the connection is the end of the body."""
+        loop, task = asyncio.get_running_loop(), _this_task()
+        self._serving.add(task)
+        try:
+            async with contextlib.aclosing(stream.chunks) as chunks:
+                with _cancelled_with_caller(sock, task):
+                    await loop.sock_sendall(
+                        sock, encode_head(200, stream.content_type, stream.headers)
+                    )
+                    async for chunk in chunks:
+                        await loop.sock_sendall(sock, chunk)
+        finally:
+            self._serving.discard(task)
+
     async def _serve(
         self, sock: socket.socket, reader: RequestReader, router: Router
-    ) -> HttpResponse:
+    ) -> HttpResponse | HttpStream:
         found = router.find(reader.method, reader.path)
         if isinstance(found, HttpResponse):
             return found
-        request = HttpRequest(reader.method, reader.path, reader.query, reader.body, Caller(sock))
+        request = HttpRequest(
+            reader.method, reader.path, reader.query, reader.headers, reader.body, Caller(sock)
+        )
         task = _this_task()
         self._reading.discard(task)
         self._serving.add(task)

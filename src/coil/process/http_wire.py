@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import unquote_plus
 
@@ -34,6 +35,7 @@ class RequestReader:
         self.method = ""
         self.path = ""
         self.query: dict[str, str] = {}
+        self.headers: dict[bytes, bytes] = {}
         self.body = b""
         self._target = b""
         self._received = 0
@@ -65,6 +67,11 @@ class RequestReader:
         """A piece of the target."""
         if not self._is_whole:
             self._target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; of one name the last counts."""
+        if not self._is_whole:
+            self.headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         """The head has ended."""
@@ -105,9 +112,14 @@ def _split_query(query: str) -> dict[str, str]:
     return found
 
 
-def encode_head(status: int, content_type: str, length: int) -> bytes:
-    """The head of an answer after which the connection is closed."""
+def encode_head(
+    status: int, content_type: str, headers: Mapping[str, str], length: int | None = None
+) -> bytes:
+    """The head of an answer after which the connection is closed. No length: as it comes."""
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    if length is not None:
+        more += f"Content-Length: {length}\r\n"
     return (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {content_type}\r\n"
-        f"Content-Length: {length}\r\nConnection: close\r\n\r\n"
+        f"{more}Connection: close\r\n\r\n"
     ).encode("latin-1")

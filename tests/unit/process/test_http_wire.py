@@ -86,8 +86,22 @@ def test_what_is_no_request_is_refused(data, status):
 
 
 def test_an_answer_says_its_length_and_that_it_is_the_last():
-    head = encode_head(503, "application/json", 7)
+    head = encode_head(503, "application/json", {}, 7)
     assert head == (
         b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
         b"Content-Length: 7\r\nConnection: close\r\n\r\n"
     )
+
+
+def test_an_answer_whose_end_is_not_known_says_no_length():
+    head = encode_head(200, "text/event-stream", {"Cache-Control": "no-store"})
+    assert head == (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+        b"Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+
+
+def test_headers_are_found_by_their_names_in_lower_case():
+    reader = RequestReader()
+    assert reader.feed(b"GET / HTTP/1.1\r\nHost: a\r\nORIGIN: http://b\r\n\r\n")
+    assert reader.headers == {b"host": b"a", b"origin": b"http://b"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ _PERIOD = 2
 """Seconds between coild's passes. Its lease is then 6 s: a lab is for seeing nodes come and go."""
 _STORE_TIMEOUT = 1
 """Seconds. The lab's round trips are far below a millisecond."""
+_COUNT = re.compile(r"for (\d+) networks in table master[46]")
 _READY_SECONDS = 60.0
 _ASK_SECONDS = 5.0
 
@@ -168,14 +170,22 @@ class Machines:
 
     def sessions(self, machine: Machine) -> dict[str, str]:
         """What BIRD says of each session, by the session's name; empty when BIRD is not there."""
-        try:
-            lines = _ask_bird(self.files.of(machine) / "bird.ctl", "show protocols")
-        except OSError:
-            return {}
+        lines = self._ask_bird(machine, "show protocols")
         # NAME BGP TABLE STATE SINCE INFO; INFO is the state of BGP itself.
         rows = {words[0]: words[5:] for line in lines if (words := line.split())[1:2] == ["BGP"]}
         names = session_names(self.plan.router(machine).neighbours).values()
         return {name: " ".join(rows[name]) for name in names if name in rows}
+
+    def count_routes(self, machine: Machine) -> int:
+        """How many networks BIRD knows a way to, of all families; 0 when it is not there."""
+        lines = self._ask_bird(machine, "show route count")
+        return sum(int(found[1]) for line in lines if (found := _COUNT.search(line)))
+
+    def _ask_bird(self, machine: Machine, command: str) -> list[str]:
+        try:
+            return _ask_bird(self.files.of(machine) / "bird.ctl", command)
+        except OSError:
+            return []
 
     def ask(self, machine: Machine, path: str) -> Json | list[Json] | None:
         """What coild of a node answers; None when it does not, or not now."""
@@ -220,7 +230,7 @@ def _wait_all(
 
 
 def _ask_bird(control: Path, command: str) -> list[str]:
-    """Speak to BIRD's control socket (BIRD user's guide, 4): lines end with the one of code 0."""
+    """Speak to BIRD's control socket: a reply ends with the line whose code a blank follows."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_ASK_SECONDS)
         connection.connect(str(control))
@@ -230,10 +240,10 @@ def _ask_bird(control: Path, command: str) -> list[str]:
             stream.flush()
             lines = []
             for line in stream:
-                if line.startswith("0000") or line[:1] in "89":
-                    break
                 # Four digits of code and '-'; or a blank: the code of the line before.
                 lines.append(line[1:] if line.startswith(" ") else line[5:])
+                if line[:4].isdigit() and line[4] == " ":
+                    break
             return lines
 
 

@@ -66,6 +66,7 @@ def _machine(machines: Machines, machine: Machine, running: Running) -> Json:
         "state": UP if fabric.exists(host) else OFF,
         "bird": _told(found.get(BIRD)),
         "bgp": machines.sessions(machine) if _told(found.get(BIRD)) == RUNNING else {},
+        "routes": machines.count_routes(machine) if _told(found.get(BIRD)) == RUNNING else 0,
     }
     if machine.kind is Kind.NODE:
         row[COILD] = _told(found.get(COILD))
