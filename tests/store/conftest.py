@@ -18,7 +18,7 @@ import pytest
 from coil.lab.etcd import EtcdMember, local_etcd
 from coil.store.errors import StoreUnavailable
 from coil.store.open import open_store
-from store.rigs import RIGS, EtcdRig, Rig
+from store.rigs import RIGS, SHARED_RIGS, EtcdRig, Rig, SharedRig
 
 _DEADLINE_SECONDS = 60
 
@@ -37,6 +37,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 @pytest.fixture(params=RIGS)
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     with RIGS[request.param](request) as made:
+        yield made
+
+
+@pytest.fixture(params=SHARED_RIGS)
+def shared_rig(request: pytest.FixtureRequest) -> Iterator[SharedRig]:
+    with SHARED_RIGS[request.param](request) as made:
         yield made
 
 

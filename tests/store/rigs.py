@@ -18,6 +18,8 @@ import pytest
 import coil.store
 from coil.lab.etcd import EtcdMember
 from coil.store.contract import Store
+from coil.store.etcd import EtcdStore
+from coil.store.etcd.memory import MemoryClient, MemoryEtcd
 from coil.store.open import open_store
 
 SOURCE = Path(coil.store.__file__).parents[2]
@@ -27,13 +29,20 @@ SCRIPT = Path(__file__).with_name("client.py")
 class Rig(Protocol):
     """An empty store of its own for one test."""
 
-    url: str
+    async def open(self) -> Store:
+        """A client with nothing in common with others, as if of another process."""
 
     def suspend(self) -> None:
         """From now on nobody can reach the store; what it holds stays."""
 
     def resume(self) -> None:
         """It can be reached again. Idempotent."""
+
+
+class SharedRig(Rig, Protocol):
+    """One that other processes can open."""
+
+    url: str
 
 
 class SqliteRig:
@@ -44,6 +53,9 @@ class SqliteRig:
         self.away = folder / "db.away"
         self.path = self.directory / "store.db"
         self.url = f"sqlite://{self.path}"
+
+    async def open(self) -> Store:
+        return await open_store(self.url)
 
     def suspend(self) -> None:
         self.directory.rename(self.away)
@@ -56,7 +68,7 @@ class SqliteRig:
 
 
 @contextmanager
-def sqlite_rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+def sqlite_rig(request: pytest.FixtureRequest) -> Iterator[SharedRig]:
     folder = request.getfixturevalue("tmp_path")
     rig = SqliteRig(folder)
     try:
@@ -72,6 +84,9 @@ class EtcdRig:
         self.member = member
         self.prefix = f"/test-{secrets.token_hex(6)}/"
         self.url = f"etcd://{member.endpoint}{self.prefix}?timeout=1"
+
+    async def open(self) -> Store:
+        return await open_store(self.url)
 
     def suspend(self) -> None:
         self.member.suspend()
@@ -95,7 +110,7 @@ def metric(member: EtcdMember, name: str) -> int:
 
 
 @contextmanager
-def etcd_rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+def etcd_rig(request: pytest.FixtureRequest) -> Iterator[SharedRig]:
     rig = EtcdRig(request.getfixturevalue("etcd"))
     try:
         yield rig
@@ -103,16 +118,41 @@ def etcd_rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
         rig.resume()
 
 
-RIGS: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Rig]]] = {
+class MemoryRig:
+    """The requests of the etcd store, executed here."""
+
+    def __init__(self) -> None:
+        self.etcd = MemoryEtcd()
+
+    async def open(self) -> Store:
+        return EtcdStore(MemoryClient(self.etcd))
+
+    def suspend(self) -> None:
+        self.etcd.away = True
+
+    def resume(self) -> None:
+        self.etcd.away = False
+
+
+@contextmanager
+def memory_rig(_request: pytest.FixtureRequest) -> Iterator[Rig]:
+    yield MemoryRig()
+
+
+SHARED_RIGS: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[SharedRig]]] = {
     "sqlite": sqlite_rig,
     "etcd": etcd_rig,
+}
+RIGS: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Rig]]] = {
+    **SHARED_RIGS,
+    "memory": memory_rig,
 }
 
 
 @asynccontextmanager
 async def client(rig: Rig) -> AsyncIterator[Store]:
     """A client with nothing in common with others, as if of another process."""
-    store = await open_store(rig.url)
+    store = await rig.open()
     try:
         yield store
     finally:

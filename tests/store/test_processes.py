@@ -13,7 +13,7 @@ from coil.domain.errors import SubnetOverlap
 from coil.domain.names import NodeName, PoolName
 from coil.domain.pool import Pool, check_overlap, parse_subnet
 from coil.store.contract import Release
-from store.rigs import Process, Rig, client, processes
+from store.rigs import Process, SharedRig, client, processes
 
 NAME = PoolName("default")
 Event = dict[str, Any]
@@ -38,11 +38,13 @@ def inside(a: Event, b: Event) -> bool:
     return bool(b["since"] < a["since"] and a["until"] < (b["until"] or float("inf")))
 
 
-async def test_no_block_has_two_owners_at_any_moment(rig: Rig) -> None:
-    async with client(rig) as store:
+async def test_no_block_has_two_owners_at_any_moment(shared_rig: SharedRig) -> None:
+    async with client(shared_rig) as store:
         await store.create_pool(pool("10.0.0.0/28"))
         nodes = [f"node-{number}" for number in range(4)]
-        with processes(*([rig.url, "churn", node, NAME, "150", "99"] for node in nodes)) as started:
+        with processes(
+            *([shared_rig.url, "churn", node, NAME, "150", "99"] for node in nodes)
+        ) as started:
             histories = [events(process) for process in started]
         held = [event for history in histories for event in history]
         assert len({event["revision"] for event in held}) == len(held) > 100
@@ -57,13 +59,13 @@ async def test_no_block_has_two_owners_at_any_moment(rig: Rig) -> None:
             assert {(claim.id.index, claim.revision) for claim in mine} == kept
 
 
-async def test_a_pool_is_never_deleted_while_a_block_of_it_is_held(rig: Rig) -> None:
-    async with client(rig) as store:
+async def test_a_pool_is_never_deleted_while_a_block_of_it_is_held(shared_rig: SharedRig) -> None:
+    async with client(shared_rig) as store:
         await store.create_pool(pool("10.0.0.0/28"))
         commands = [
-            [rig.url, "delete-and-create", NAME, "10.0.0.0/28", "300"],
-            [rig.url, "churn", "node-a", NAME, "400", "1"],
-            [rig.url, "churn", "node-b", NAME, "400", "1"],
+            [shared_rig.url, "delete-and-create", NAME, "10.0.0.0/28", "300"],
+            [shared_rig.url, "churn", "node-a", NAME, "400", "1"],
+            [shared_rig.url, "churn", "node-b", NAME, "400", "1"],
         ]
         with processes(*commands) as started:
             deletions, a, b = [events(process) for process in started]
@@ -76,7 +78,7 @@ async def test_a_pool_is_never_deleted_while_a_block_of_it_is_held(rig: Rig) -> 
         assert {claim.id.index for claim in await store.list_pool_blocks(NAME)} == left
 
 
-async def test_pools_made_at_once_by_many_never_overlap(rig: Rig) -> None:
+async def test_pools_made_at_once_by_many_never_overlap(shared_rig: SharedRig) -> None:
     subnets = [
         f"10.0.0.{start}/{bits}"
         for bits in range(26, 31)
@@ -84,10 +86,12 @@ async def test_pools_made_at_once_by_many_never_overlap(rig: Rig) -> None:
     ]
     random.Random(1).shuffle(subnets)
     wanted = subnets[:40]
-    commands = [[rig.url, "create-all", str(seed), f"p{seed}-", *wanted] for seed in range(3)]
+    commands = [
+        [shared_rig.url, "create-all", str(seed), f"p{seed}-", *wanted] for seed in range(3)
+    ]
     with processes(*commands) as started:
         outcomes = [event for process in started for event in events(process)]
-    async with client(rig) as store:
+    async with client(shared_rig) as store:
         there = {each.name: str(each.subnets[0]) for each in await store.list_pools()}
         assert there == {e["name"]: e["made"] for e in outcomes if "made" in e}
         check_overlap(parse_subnet(subnet) for subnet in there.values())
@@ -97,25 +101,25 @@ async def test_pools_made_at_once_by_many_never_overlap(rig: Rig) -> None:
                 check_overlap(map(parse_subnet, [*there.values(), subnet]))
 
 
-async def test_what_another_process_does_is_watched(rig: Rig) -> None:
-    async with client(rig) as store:
+async def test_what_another_process_does_is_watched(shared_rig: SharedRig) -> None:
+    async with client(shared_rig) as store:
         await store.create_pool(pool("10.0.0.0/24"))
         watch = store.watch_node_blocks(NodeName("node-a"))
         seen = [await anext(watch)]
-        with processes([rig.url, "churn", "node-a", NAME, "60", "99"]) as (process,):
+        with processes([shared_rig.url, "churn", "node-a", NAME, "60", "99"]) as (process,):
             kept = {e["revision"] for e in events(process) if e["until"] is None}
         while {claim.revision for claim in seen[-1]} != kept:
             seen.append(await anext(watch))
         assert kept
 
 
-async def test_confirmed_claims_survive_a_kill_at_any_moment(rig: Rig) -> None:
+async def test_confirmed_claims_survive_a_kill_at_any_moment(shared_rig: SharedRig) -> None:
     chance = random.Random(7)
-    async with client(rig) as store:
+    async with client(shared_rig) as store:
         await store.create_pool(pool("10.0.0.0/16"))
         for round_number in range(4):
             nodes = [f"killed-{round_number}", f"other-{round_number}"]
-            with processes(*([rig.url, "claim-forever", n, NAME] for n in nodes)) as started:
+            with processes(*([shared_rig.url, "claim-forever", n, NAME] for n in nodes)) as started:
                 killed, other = started
                 said = [killed.read_line() for _ in range(chance.randrange(1, 40))]
                 said += killed.kill()

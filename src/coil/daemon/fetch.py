@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from math import ceil
 
 import structlog
 
@@ -15,14 +14,13 @@ from coil.daemon.blocks import BlockKeeper
 from coil.daemon.inventory import Inventory, OwnedBlock
 from coil.domain.attachment import AttachmentKey
 from coil.domain.errors import CoilError, OutOfAddresses, OutOfBlocks
+from coil.domain.level import missing_blocks, surplus_blocks
 from coil.domain.names import PoolName
 from coil.domain.pool import Pool
 
 _log = structlog.get_logger()
 
 DEFAULT_POOL = PoolName("default")
-_MOST_BLOCKS = 16
-"""Blocks per claim: more than a burst on one node needs, little enough to share a pool fairly."""
 _PERIOD = 5.0
 """Seconds between looks for idle blocks and, after a failed claim, before the next."""
 
@@ -98,7 +96,7 @@ class BlockFetcher:
         if pool is None:
             self._settle(name)
             return
-        missing = 0 if pool.cordoned else self._missing(pool)
+        missing = self._missing(pool)
         if missing and not self._waiting[name] and self._inventory.clock() < self._not_before[name]:
             return
         if missing:
@@ -108,11 +106,8 @@ class BlockFetcher:
             await self._give_back(pool)
 
     def _missing(self, pool: Pool) -> int:
-        """How many blocks to claim: enough for who waits, and up to low water."""
-        low_water = max(1, pool.block_size // 2)
         waiting = len(self._waiting[pool.name])
-        short = waiting + low_water - self._inventory.free_count(pool)
-        return min(_MOST_BLOCKS, ceil(short / pool.block_size)) if short > 0 else 0
+        return missing_blocks(pool, free=self._inventory.free_count(pool), waiting=waiting)
 
     async def _fetch(self, pool: Pool, count: int) -> None:
         try:
@@ -158,7 +153,7 @@ class BlockFetcher:
                 future.set_exception(exc)
 
     async def _give_back(self, pool: Pool) -> None:
-        """Release idle blocks: all but one, as long as low water holds; all of a cordoned pool."""
+        """Continue releases that were begun, and release what is too much."""
         for owned in self._surplus(pool):
             try:
                 await self._keeper.release(owned)
@@ -173,12 +168,5 @@ class BlockFetcher:
             if owned.block.pool == pool.name and owned.releasing
         ]
         idle = self._inventory.idle_blocks(pool)
-        if pool.cordoned:
-            return half_released + idle
-        surplus: list[OwnedBlock] = []
-        free = self._inventory.free_count(pool) - pool.block_size
-        low_water = max(1, pool.block_size // 2)
-        while len(idle) > 1 and free >= low_water:
-            surplus.append(idle.pop())
-            free -= pool.block_size
-        return half_released + surplus
+        count = surplus_blocks(pool, free=self._inventory.free_count(pool), idle=len(idle))
+        return half_released + idle[::-1][:count]

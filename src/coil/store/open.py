@@ -59,9 +59,10 @@ async def _open_sqlite(parts: SplitResult) -> Store:
 
 async def _open_etcd(parts: SplitResult) -> Store:
     # Late: gRPC takes 12 MB and 0.1 s that one machine has no use for.
-    from coil.store.etcd import EtcdStore, parse_address
+    from coil.store.etcd import EtcdClient, EtcdStore, parse_address
 
-    return EtcdStore(parse_address(parts))
+    address = parse_address(parts)
+    return EtcdStore(EtcdClient(address), address.prefix)
 
 
 _OPENERS: dict[str, Callable[[SplitResult], Awaitable[Store]]] = {

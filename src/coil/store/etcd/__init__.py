@@ -1,6 +1,7 @@
 """The store of clusters: etcd, API v3 over gRPC."""
 
 from coil.store.etcd.address import parse_address
+from coil.store.etcd.client import EtcdClient
 from coil.store.etcd.store import EtcdStore
 
-__all__ = ["EtcdStore", "parse_address"]
+__all__ = ["EtcdClient", "EtcdStore", "parse_address"]

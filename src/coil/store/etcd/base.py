@@ -13,7 +13,7 @@ from coil.domain.codec import claim_from_json
 from coil.domain.errors import CoilError
 from coil.process.retry import Backoff, sleep
 from coil.store.errors import StoreCorrupt
-from coil.store.etcd.client import EtcdClient
+from coil.store.etcd.engine import Engine
 from coil.store.etcd.keys import Keys
 from coil.store.etcd.mirror import Mirror
 from coil.store.etcd.wire import KeyValue
@@ -30,7 +30,7 @@ _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.1, 1.0
 class EtcdPart:
     """A client and its keys."""
 
-    def __init__(self, client: EtcdClient, keys: Keys) -> None:
+    def __init__(self, client: Engine, keys: Keys) -> None:
         self._client = client
         self._keys = keys
         self._told: dict[str, int] = {}
@@ -39,7 +39,7 @@ class EtcdPart:
     def corrupt(self, pair: KeyValue, reason: object) -> StoreCorrupt:
         """The error for a key whose value coil did not write."""
         return StoreCorrupt(
-            f"key {pair.key} in {self._client.address} cannot be read ({reason}): put back its "
+            f"key {pair.key} in {self._client} cannot be read ({reason}): put back its "
             "value, or delete the key with etcdctl del",
             key=pair.key,
         )
@@ -111,7 +111,7 @@ class EtcdPart:
                 continue
             backoff.reset()
             if told:
-                _log.info("store is watched again", store=str(self._client.address))
+                _log.info("store is watched again", store=str(self._client))
             told = False
             if not closing.is_set() and (seen is None or seen[0] != state):
                 seen = (state,)

@@ -65,6 +65,9 @@ class EtcdClient:
         self._token: str | None = None
         self._closing = asyncio.Event()
 
+    def __str__(self) -> str:
+        return str(self.address)
+
     @property
     def closing(self) -> asyncio.Event:
         """Set when the client is closed."""
@@ -208,7 +211,7 @@ class EtcdClient:
                 if answer.canceled:
                     break
                 if answer.events:
-                    yield to_changes(answer)
+                    yield to_changes(answer.events)
         finally:
             stream.cancel()
         if self._closing.is_set():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Generic, TypeVar
 
-from coil.store.etcd.client import EtcdClient
+from coil.store.etcd.engine import Engine
 from coil.store.etcd.wire import Changes, KeyValue, get_below
 
 K = TypeVar("K")
@@ -20,7 +20,7 @@ Read = Callable[[Iterable[KeyValue]], Iterable[tuple[K, V]]]
 class Mirror(Generic[K, V]):
     """One per watch; ``aclose`` it."""
 
-    def __init__(self, client: EtcdClient, prefix: str, read: Read[K, V]) -> None:
+    def __init__(self, client: Engine, prefix: str, read: Read[K, V]) -> None:
         self._client = client
         self._prefix = prefix
         self._read = read

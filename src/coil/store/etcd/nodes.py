@@ -15,7 +15,7 @@ from coil.domain.names import NodeName
 from coil.domain.node import Holder, NodeRecord, NodeStatus, may_hold
 from coil.store.errors import StoreConflict
 from coil.store.etcd.base import EtcdPart
-from coil.store.etcd.client import EtcdClient
+from coil.store.etcd.engine import Engine
 from coil.store.etcd.keys import Keys
 from coil.store.etcd.wire import (
     Compare,
@@ -36,7 +36,7 @@ five minutes for a node that has gone, and what a node says of its blocks is no 
 class EtcdNodes(EtcdPart):
     """See ``coil.store.contract.NodeStore`` for what is promised."""
 
-    def __init__(self, client: EtcdClient, keys: Keys) -> None:
+    def __init__(self, client: Engine, keys: Keys) -> None:
         super().__init__(client, keys)
         self._lease = 0
         self._written: NodeRecord | None = None

@@ -19,7 +19,7 @@ from coil.domain.errors import CoilError
 from coil.domain.names import NodeName, PoolName, RackName, parse_rack_name
 from coil.domain.pool import Pool
 from coil.domain.ranges import Range, apart, beside, range_of, ranges_from
-from coil.store.etcd.client import EtcdClient
+from coil.store.etcd.engine import Engine
 from coil.store.etcd.keys import Keys
 from coil.store.etcd.pools import EtcdPools
 from coil.store.etcd.wire import (
@@ -79,7 +79,7 @@ class Offer:
 class EtcdSearch(EtcdPools):
     """See module."""
 
-    def __init__(self, client: EtcdClient, keys: Keys) -> None:
+    def __init__(self, client: Engine, keys: Keys) -> None:
         super().__init__(client, keys)
         self._homes: dict[tuple[PoolName, RackName], Home] = {}
 

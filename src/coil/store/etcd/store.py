@@ -8,9 +8,9 @@ import uuid
 from coil.domain.codec import read_json
 from coil.domain.errors import ConfigError
 from coil.store.errors import StoreCorrupt
-from coil.store.etcd.address import EtcdAddress
-from coil.store.etcd.client import EtcdClient
+from coil.store.etcd.address import DEFAULT_PREFIX
 from coil.store.etcd.control import EtcdControl
+from coil.store.etcd.engine import Engine
 from coil.store.etcd.keys import Keys
 from coil.store.etcd.leaders import EtcdLeaders
 from coil.store.etcd.wire import KeyValue, get, is_absent, put
@@ -24,8 +24,8 @@ _OLDEST_SERVER = (3, 4)
 class EtcdStore(EtcdControl, EtcdLeaders):
     """See ``coil.store.contract.Store`` for what the methods promise."""
 
-    def __init__(self, address: EtcdAddress) -> None:
-        super().__init__(EtcdClient(address), Keys(address.prefix))
+    def __init__(self, engine: Engine, prefix: str = DEFAULT_PREFIX) -> None:
+        super().__init__(engine, Keys(prefix))
 
     async def close(self) -> None:
         """Close all connections; watches end. Idempotent."""
@@ -55,7 +55,7 @@ class EtcdStore(EtcdControl, EtcdLeaders):
                 if number == _FORMAT:
                     return identity
                 raise StoreCorrupt(
-                    f"{self._client.address} holds format {number} (key {pair.key}), and this coil "
+                    f"{self._client} holds format {number} (key {pair.key}), and this coil "
                     f"knows {_FORMAT}: another coil wrote it; use that one, or another prefix",
                     key=pair.key,
                 )
@@ -65,4 +65,4 @@ class EtcdStore(EtcdControl, EtcdLeaders):
         version = await self._client.server_version()
         numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
         if numbers < _OLDEST_SERVER:
-            raise ConfigError(f"{self._client.address} is etcd {version}; coil needs 3.4 or newer")
+            raise ConfigError(f"{self._client} is etcd {version}; coil needs 3.4 or newer")

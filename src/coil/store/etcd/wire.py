@@ -84,9 +84,9 @@ def _to_pair(kv: Any) -> KeyValue:
     return KeyValue(kv.key.decode("utf-8", "backslashreplace"), kv.value, kv.mod_revision, kv.lease)
 
 
-def to_changes(answer: Any) -> Changes:
-    """Read a message of a watch that has events."""
-    pairs = [(_to_pair(event.kv), event.type) for event in answer.events]
+def to_changes(events: Sequence[Any]) -> Changes:
+    """Read the events, one or more, of a message of a watch."""
+    pairs = [(_to_pair(event.kv), event.type) for event in events]
     changes = [(pair.key, pair if kind == rpc.Event.PUT else None) for pair, kind in pairs]
     # Not the header's: that one may be ahead of events which come in a later message.
     return Changes(pairs[-1][0].revision, changes)
