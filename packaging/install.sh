@@ -16,6 +16,7 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 manifest="$DESTDIR$PREFIX/share/manifest"
 reference="$PREFIX/share/10-coil.conflist"
 conflist="$CNI_ETC_DIR/10-coil.conflist"
+units="coild coil-controller coil-router" # only coild is enabled: it belongs on every node
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -84,7 +85,7 @@ install_venv() {
 }
 
 install_programs() {
-    for program in coild:daemon coilctl:ctl coil-router:router; do
+    for program in coild:daemon coil-controller:controller coil-router:router coilctl:ctl; do
         printf '#!/bin/sh\nexec %s/venv/bin/python -I -m coil.%s.main "$@"\n' \
             "$PREFIX" "${program##*:}" >"$work/script"
         put "$work/script" "$PREFIX/bin/${program%%:*}" 0755
@@ -115,15 +116,15 @@ install_all() {
     for document in "$here"/docs/cmd-*.md "$here/LICENSE"; do
         put "$document" "$PREFIX/share/doc/${document##*/}" 0644
     done
-    for unit in coild.service coil-router.service; do
-        sed "s|@PREFIX@|$PREFIX|g" "$here/packaging/$unit" >"$work/unit"
-        put "$work/unit" "$UNIT_DIR/$unit" 0644
+    for unit in $units; do
+        sed "s|@PREFIX@|$PREFIX|g" "$here/packaging/$unit.service" >"$work/unit"
+        put "$work/unit" "$UNIT_DIR/$unit.service" 0644
     done
     install_conflist
     if has_systemd; then
         systemctl daemon-reload
         systemctl enable -q coild.service
-        systemctl try-restart coild.service coil-router.service
+        for unit in $units; do systemctl try-restart "$unit.service"; done
     fi
     echo "coil $(sed "s/.* //" "$work/version") is in $DESTDIR$PREFIX; next:" \
         "coilctl pool create default SUBNET, start coild, coilctl doctor"
@@ -153,7 +154,9 @@ uninstall_conflist() {
 uninstall_all() {
     [ -f "$manifest" ] || { echo "nothing to remove: no $manifest" >&2; exit 1; }
     UNIT_DIR=$(dirname "$(installed_at coild.service | tail -n 1)")
-    if has_systemd; then systemctl disable -q --now coild.service coil-router.service || true; fi
+    if has_systemd; then
+        for unit in $units; do systemctl disable -q --now "$unit.service" || true; done
+    fi
     uninstall_conflist
     sort -r "$manifest" >"$work/manifest" # what is in a folder before the folder
     rm -rf "$DESTDIR$PREFIX/venv" "$DESTDIR$PREFIX/venv.new" "$DESTDIR$PREFIX/venv.old"

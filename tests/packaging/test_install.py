@@ -21,6 +21,9 @@ FOLDERS = {
 }
 
 
+PROGRAMS = ("coild", "coil-controller", "coil-router", "coilctl")
+
+
 def run(*command, **more):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, **more)
 
@@ -42,7 +45,8 @@ def everything_below(folder):
 
 
 def installed_programs_say_their_version(places, *links):
-    for program in (places["PREFIX"] / "bin/coild", places["PREFIX"] / "bin/coilctl", *links):
+    programs = (places["PREFIX"] / "bin" / name for name in PROGRAMS)
+    for program in (*programs, *links):
         done = run(program, "--version", env={"PATH": "/usr/bin:/bin"})
         assert done.stdout == f"{program.name}, version {__version__}\n", done.stderr
 
@@ -58,11 +62,10 @@ def test_what_install_puts_on_a_host_runs_and_uninstall_takes_all_of_it_off(tmp_
     assert "1.0.0" in json.loads(answer.stdout)["supportedVersions"]
     conf = json.loads((places["CNI_ETC_DIR"] / "10-coil.conflist").read_text())
     assert conf["plugins"][0] == {"type": "coil"}
-    unit = (places["UNIT_DIR"] / "coild.service").read_text()
-    assert f"ExecStart={places['PREFIX']}/bin/coild\n" in unit
-    assert "@" not in unit
-    unit = (places["UNIT_DIR"] / "coil-router.service").read_text()
-    assert f"ExecStart={places['PREFIX']}/bin/coil-router\n" in unit
+    for program in PROGRAMS[:3]:
+        unit = (places["UNIT_DIR"] / f"{program}.service").read_text()
+        assert f"ExecStart={places['PREFIX']}/bin/{program}\n" in unit
+        assert "@" not in unit
     make("install", **places)  # again: an upgrade
     installed_programs_say_their_version(places)
     make("uninstall", PREFIX=places["PREFIX"])
@@ -73,7 +76,7 @@ def test_what_install_puts_on_a_host_runs_and_uninstall_takes_all_of_it_off(tmp_
 def test_what_is_installed_runs_without_the_checkout(places):
     make("install", **places)
     hide = 'mount -t tmpfs none "$0" && test ! -e "$0/src" && exec "$1" --help'
-    for program in ("coild", "coilctl", "coil-router"):
+    for program in PROGRAMS:
         path = places["PREFIX"] / "bin" / program
         done = run("unshare", "--mount", "sh", "-c", hide, ROOT, path)
         assert (done.returncode, done.stderr) == (0, "")

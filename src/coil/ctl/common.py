@@ -15,12 +15,11 @@ import click
 from coil.ctl.output import FORMATS
 from coil.domain.errors import CoilError, RequestError
 from coil.store.contract import Store
-from coil.store.open import open_store
+from coil.store.open import DEFAULT_STORE, open_store
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-DEFAULT_STORE = "sqlite:///var/lib/coil/store.db"
 DEFAULT_SOCKET = "/run/coil/coild.sock"
 EXIT_FAILED = 1
 EXIT_USAGE = 2

@@ -8,7 +8,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from coil import __version__
-from coil.ctl import conflist, doctor, explain, router_config
+from coil.ctl import audit, conflist, doctor, explain, router_config
 from coil.ctl.address import address_group
 from coil.ctl.block import block_group
 from coil.ctl.common import common_options
@@ -31,6 +31,7 @@ def main() -> None:
 
 for group in (pool_group, block_group, address_group, node_group, rack_group):
     main.add_command(group)
+audit.add_to(main)
 explain.add_to(main)
 conflist.add_to(main)
 doctor.add_to(main)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
+from collections.abc import Mapping
 
 import click
 
 from coil.ctl.client import ask_list, ask_object
 from coil.ctl.common import Context, verb, with_store
-from coil.ctl.output import show_object, show_rows
-from coil.domain.errors import NodeAlive, NodeNotFound
-from coil.domain.names import NodeName, parse_node_name
+from coil.ctl.output import ago, show_object, show_rows
+from coil.domain.block import BlockId
+from coil.domain.errors import InvalidPool, NodeAlive, NodeNotFound
+from coil.domain.names import NodeName, PoolName, parse_node_name
 from coil.domain.node import NodeStatus
+from coil.domain.pool import Pool
 from coil.store.contract import Store
 from coil.store.release import release_node
 
@@ -42,7 +45,11 @@ def status(context: Context) -> None:
 
 @verb(node_group, "list")
 def list_nodes(context: Context) -> None:
-    """List nodes, with their racks and blocks, and whether they live."""
+    """List nodes, with their racks and blocks, and whether they live.
+
+    A node that lives says so several times a minute. What else it says (addresses in use, and when
+    a dead one was last seen) is written every five minutes.
+    """
 
     async def read(store: Store) -> list[dict[str, object]]:
         nodes = await store.list_nodes()
@@ -61,7 +68,7 @@ def list_nodes(context: Context) -> None:
 
     columns = {
         "name": "NODE", "alive": "ALIVE", "rack": "RACK", "addresses": "ADDRESSES",
-        "blocks": "BLOCKS", "version": "VERSION", "age": "SEEN",
+        "blocks": "BLOCKS", "used": "USED", "version": "VERSION", "age": "LAST SEEN",
     }  # fmt: skip
     empty = "no node has a record (the embedded store keeps none)"
     show_rows(with_store(context, read), context.output, columns, empty)
@@ -70,7 +77,11 @@ def list_nodes(context: Context) -> None:
 @verb(node_group, "show")
 @click.argument("name")
 def show(context: Context, name: str) -> None:
-    """Show one node as the store knows it."""
+    """Show one node as the store knows it, and what it says of its blocks itself.
+
+    Of a block, "used" is what the node reported when it wrote its record; none if it did not know
+    the block then. A block that only the node knows is listed as "reported only".
+    """
     node = parse_node_name(name)
 
     async def read(store: Store) -> dict[str, object]:
@@ -80,15 +91,16 @@ def show(context: Context, name: str) -> None:
             raise _not_found(node)
         pools = {pool.name: pool for pool in await store.list_pools()}
         summary = _summary(found) if found else {"name": node, "alive": False}
+        reports = {each.id: each.used for each in (found.record.blocks or ())} if found else {}
+        owned = [claim.id for claim in claims]
         return {
             **summary,
             "machine": found.record.holder.machine if found else "",
-            "blocks": [
-                {"pool": c.id.pool, "index": c.id.index,
-                 "networks": list(map(str, pools[c.id.pool].block(c.id.index).networks))}
-                for c in claims if c.id.pool in pools
+            "blocks": [_block(pools, block, reports.get(block)) for block in owned],
+            "reported_only": [
+                _block(pools, block, used) for block, used in reports.items() if block not in owned
             ],
-        }  # fmt: skip
+        }
 
     show_object(with_store(context, read), context.output)
 
@@ -98,7 +110,11 @@ def show(context: Context, name: str) -> None:
 @click.option("--force", is_flag=True, help="Even if the node lives. Read what is asked.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def release(context: Context, name: str, *, force: bool, yes: bool) -> None:
-    """Take back all blocks of a node that is gone for good, and free its name."""
+    """Take back all blocks of a node that is gone for good, and free its name.
+
+    coil-controller does this by itself for a node that is silent for long and answers to nothing;
+    this is for when it cannot know, or need not wait. Refused while the node lives.
+    """
     node = parse_node_name(name)
 
     async def look(store: Store) -> tuple[NodeStatus | None, int]:
@@ -120,6 +136,14 @@ def release(context: Context, name: str, *, force: bool, yes: bool) -> None:
     click.echo(f"node {node} released: {len(released)} blocks are free")
 
 
+def _block(pools: Mapping[PoolName, Pool], block: BlockId, used: int | None) -> dict[str, object]:
+    """A block for people; ``used`` is the node's word, None when it said nothing."""
+    networks: list[str] = []
+    with contextlib.suppress(KeyError, InvalidPool):
+        networks = [str(network) for network in pools[block.pool].block(block.index).networks]
+    return {"pool": block.pool, "index": block.index, "networks": networks, "used": used}
+
+
 def _not_found(node: NodeName) -> NodeNotFound:
     return NodeNotFound(f"the store knows no node {node}; coilctl node list shows those it knows")
 
@@ -132,6 +156,7 @@ def _summary(found: NodeStatus) -> dict[str, object]:
         "rack": record.rack or "",
         "addresses": [str(address) for address in record.addresses],
         "version": record.version,
+        "used": None if record.blocks is None else sum(each.used for each in record.blocks),
         "seen": record.seen,
-        "age": f"{max(0, int(time.time()) - record.seen)} s ago",
+        "age": "now" if found.alive else ago(record.seen),
     }

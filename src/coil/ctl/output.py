@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 
 import click
 
 Row = Mapping[str, object]
 FORMATS = ("table", "json", "yaml")
+
+
+def ago(seen: int) -> str:
+    """How long ago a moment in seconds since 1970 was, in the unit that fits."""
+    seconds = max(0, int(time.time()) - seen)
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
 
 
 def show_rows(rows: Sequence[Row], fmt: str, columns: Mapping[str, str], empty: str) -> None:

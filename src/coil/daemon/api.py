@@ -18,9 +18,7 @@ from coil.domain.errors import (
     ConfigError,
     RequestError,
 )
-from coil.process.http import Endpoint, HttpRequest, HttpResponse
-
-_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+from coil.process.http import METRICS_TYPE, Endpoint, HttpRequest, HttpResponse
 
 
 class Api:
@@ -60,7 +58,7 @@ class Api:
         return reply(200 if self.is_ready else 503, {"ready": self.is_ready})
 
     async def _show_metrics(self, _request: HttpRequest) -> HttpResponse:
-        return HttpResponse(200, self._metrics.text(), _METRICS_TYPE)
+        return HttpResponse(200, self._metrics.text(), METRICS_TYPE)
 
     async def _blocks(self, _request: HttpRequest) -> HttpResponse:
         return reply(200, self._reporter.blocks())

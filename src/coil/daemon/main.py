@@ -15,7 +15,7 @@ import structlog
 from coil import __version__
 from coil.daemon import app
 from coil.daemon.collect import GcMode
-from coil.daemon.settings import DEFAULT_SOCKET, DEFAULT_STATE_DIR, DEFAULT_STORE, Settings
+from coil.daemon.settings import DEFAULT_SOCKET, DEFAULT_STATE_DIR, Settings
 from coil.daemon.steps import StepHook, no_step
 from coil.domain.errors import CoilError, ConfigError, InvalidName
 from coil.domain.names import NodeName, RackName, parse_node_name, parse_rack_name
@@ -23,7 +23,7 @@ from coil.nodenet.plan import Tables
 from coil.process import logging
 from coil.process.options import CONTEXT, config_option, log_options, node_name_option
 from coil.process.supervise import Supervisor, supervise
-from coil.store.open import open_store
+from coil.store.open import DEFAULT_STORE, open_store
 
 DEFAULT_CONFIG = Path("/etc/coil/coild.toml")
 DEFAULT_RACK_FILE = Path("/etc/coil/rack")

@@ -10,9 +10,8 @@ from coil.domain.errors import ConfigError
 from coil.domain.names import NodeName, RackName
 from coil.nodenet.plan import Tables
 from coil.process.options import parse_endpoint
-from coil.store.open import shown_url
+from coil.store.open import DEFAULT_STORE, shown_url
 
-DEFAULT_STORE = "sqlite:///var/lib/coil/store.db"
 DEFAULT_SOCKET = Path("/run/coil/coild.sock")
 DEFAULT_STATE_DIR = Path("/run/coil")
 _MIN_MTU, _MAX_MTU = 68, 65_535

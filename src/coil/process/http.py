@@ -22,6 +22,8 @@ from coil.process.http_wire import BadRequest, RequestReader, encode_head
 
 _log = structlog.get_logger()
 
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Of Prometheus' text format."""
 _READ_SECONDS = 10.0
 """A request must be here by then: callers are local and send at once."""
 _BACKLOG = 1024

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import structlog
 
 _log = structlog.get_logger()
@@ -28,6 +30,18 @@ class Problems:
         """Of this kind only these subjects may still have one."""
         for found, subject in list(self._current):
             if found == kind and subject not in subjects:
+                self.clear(kind, subject)
+
+    def replace(self, kind: str, messages: Mapping[str, str]) -> None:
+        """Of this kind there are these problems now, by subject, and no others."""
+        self.keep(kind, set(messages))
+        for subject, message in messages.items():
+            self.put(kind, message, subject)
+
+    def keep_only(self, kinds: Collection[str]) -> None:
+        """Of other kinds than these there are none now."""
+        for kind, subject in list(self._current):
+            if kind not in kinds:
                 self.clear(kind, subject)
 
     def list(self) -> list[dict[str, str]]:

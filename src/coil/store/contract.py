@@ -141,6 +141,10 @@ class NodeStore(Protocol):
         """Remove a node's record, and so free its name; its blocks stay. Idempotent."""
 
 
+CONTROLLER = "controller"
+"""The role of coil-controller."""
+
+
 class LeaderStore(Protocol):
     """Which one of several processes acts for all of them."""
 

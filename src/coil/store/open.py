@@ -11,6 +11,9 @@ from coil.domain.errors import ConfigError
 from coil.store.contract import Store
 from coil.store.sqlite import SqliteStore
 
+DEFAULT_STORE = "sqlite:///var/lib/coil/store.db"
+"""Of every program."""
+
 
 async def open_store(url: str) -> Store:
     """Open the store that ``url`` names; whoever opens it closes it.

@@ -43,14 +43,12 @@ class EtcdNodes(EtcdPart):
 
     async def hold_name(self, record: NodeRecord, seconds: float) -> None:
         """See the contract."""
-        if self._is_current(record) and await self._client.keep_alive(self._lease):
-            return
+        renewed = self._is_current(record) and await self._client.keep_alive(self._lease)
         async for _ in self._client.attempts():
-            found = await self._client.read(
-                get(self._keys.node(record.name)), get(self._keys.life(record.name))
-            )
-            node = next(iter(found.pairs(0)), None)
-            life = next(iter(found.pairs(1)), None)
+            node, life = await self._read(record.name)
+            # Whoever released this node by force has deleted both.
+            if renewed and node and life and life.lease == self._lease:
+                return
             self._check_free(record, node, life)
             if not self._lease or not await self._client.keep_alive(self._lease):
                 self._lease = await self._client.grant(max(2, math.ceil(seconds)))
@@ -58,6 +56,11 @@ class EtcdNodes(EtcdPart):
                 self._written = record
                 return
         raise StoreConflict(f"the record of node {record.name} is changed by others all the time")
+
+    async def _read(self, name: NodeName) -> tuple[KeyValue | None, KeyValue | None]:
+        """Record and sign of life."""
+        found = await self._client.read(get(self._keys.node(name)), get(self._keys.life(name)))
+        return next(iter(found.pairs(0)), None), next(iter(found.pairs(1)), None)
 
     def _is_current(self, record: NodeRecord) -> bool:
         """Whether what etcd has says all that is new."""
@@ -120,11 +123,8 @@ class EtcdNodes(EtcdPart):
 
     async def find_node(self, name: NodeName) -> NodeStatus | None:
         """See the contract."""
-        found = await self._client.read(get(self._keys.node(name)), get(self._keys.life(name)))
-        pairs = found.pairs(0)
-        if not pairs:
-            return None
-        return NodeStatus(self._to_record(pairs[0]), bool(found.pairs(1)))
+        node, life = await self._read(name)
+        return NodeStatus(self._to_record(node), life is not None) if node else None
 
     async def forget_node(self, name: NodeName) -> None:
         """See the contract."""

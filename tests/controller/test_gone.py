@@ -1,0 +1,182 @@
+"""Blocks of nodes that are gone come back, and all others stay: on real etcd and coilds."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from coil.controller import steps
+from coil.lab.wait import until
+from controller.conftest import KILLER
+
+POOL = "10.77.0.0/24 --block-bits=2 --cool-down=0s"
+TINY = "10.77.0.0/30 --block-bits=2 --cool-down=0s"
+
+
+def exported(machine):
+    return set(machine.routes(119))
+
+
+def names(machine):
+    """Of the nodes that have a record or blocks."""
+    return {row["name"] for row in machine.listing("node", "list")}
+
+
+def owners(machine):
+    return {row["node"] for row in machine.listing("block", "list")}
+
+
+def power_off(cluster, machine):
+    """The machine is off: nothing of it runs, answers or announces."""
+    machine.kill()
+    machine.host.run("ip", "route", "flush", "table", "119")
+    cluster.unplug(machine)
+    lose_lease(cluster, machine)
+
+
+def lose_lease(cluster, machine):
+    """As it goes by itself some seconds later."""
+    cluster.member.ctl("del", f"/t/alive/{machine.name}")
+
+
+def test_blocks_of_a_node_that_is_gone_go_to_others_and_it_does_not_get_them_back(
+    cluster, controller, pods
+):
+    gone, other = cluster.node(pool=TINY), cluster.node()
+    gone.add("c1", pods())
+    (block,) = exported(gone)
+    power_off(cluster, gone)
+    until(lambda: names(other) == {"n1"}, "the node is collected", 30)
+    until(lambda: other.cni("ADD", "c1", pods()).status == 0, "another node has the block", 20)
+    assert exported(other) == {block}
+    assert [each["node"] for each in controller.events("node collected")] == ["n0"]
+    cluster.plug(gone)
+    gone.start("--period=1")
+    until(lambda: names(other) == {"n0", "n1"}, "the node is back", 20)
+    assert gone.cni("ADD", "c2", pods(), timeout=3).code == 11
+    assert exported(gone) == set()
+    gone.delete("c1")
+
+
+def test_a_node_that_only_lost_the_store_keeps_its_blocks_and_is_reported(
+    cluster, controller, pods
+):
+    lost, _other = cluster.node(pool=POOL), cluster.node()
+    lost.add("c1", pods())
+    before = exported(lost)
+    cluster.cut(lost)
+    lose_lease(cluster, lost)
+    problem = until(lambda: controller.problems("node").get("n0"), "it is reported", 30)
+    assert "answers on its addresses" in problem
+    assert 'coil_controller_nodes{state="overdue"} 1.0' in controller.get("/metrics")
+    assert exported(lost) == before
+    cluster.heal(lost)
+    until(lambda: not controller.problems("node"), "the problem goes", 30)
+    assert lost.name in owners(lost)
+    assert not controller.events("node is gone")
+
+
+def test_a_controller_that_reaches_no_node_takes_nothing(cluster, controller):
+    gone, other = cluster.node(pool=POOL), cluster.node()
+    cluster.member.host.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
+    power_off(cluster, gone)
+    problem = until(lambda: controller.problems("node").get("n0"), "it is reported", 30)
+    assert "no other node answers us" in problem
+    assert "coilctl node release n0" in problem
+    assert owners(other) == {"n0", "n1"}
+    cluster.member.host.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    until(lambda: owners(other) == {"n1"}, "the node is collected", 30)
+
+
+def test_when_many_are_missing_at_once_nothing_is_taken(cluster, controller):
+    nodes = [cluster.node(pool=POOL if number == 0 else "") for number in range(3)]
+    for machine in nodes[:2]:
+        power_off(cluster, machine)
+    problems = until(
+        lambda: len(found := controller.problems("node")) == 2 and found, "both are reported", 30
+    )
+    assert "2 of 3 nodes" in problems["n0"]
+    assert owners(nodes[2]) == {"n0", "n1", "n2"}
+    nodes[2].ctl("node", "release", "n0", "--yes")
+    until(lambda: owners(nodes[2]) == {"n2"}, "the other is collected", 30)
+
+
+def test_an_outage_of_the_store_makes_nobody_overdue(cluster, controller):
+    nodes = [cluster.node(pool=POOL), cluster.node()]
+    cluster.member.suspend()
+    until(lambda: controller.problems("leader"), "it is noticed", 30)
+    until(lambda: not controller.leads, "it does not lead")
+    cluster.member.resume()
+    until(lambda: controller.leads and not controller.problems("store"), "it leads again", 30)
+    until(lambda: names(nodes[0]) == {"n0", "n1"}, "all nodes are there", 20)
+    assert not controller.events("node is gone")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_another_replica_goes_on_where_the_leader_ended(cluster, controllers, number):
+    first, second = controllers(), controllers()
+    first.start()
+    until(lambda: first.leads, "the first leads")
+    second.start()
+    until(second.status, "the second serves")
+    gone, other = cluster.node(pool=POOL), cluster.node()
+    assert first.leads
+    assert not second.leads
+    first.signal(number)
+    power_off(cluster, gone)
+    until(lambda: names(other) == {"n1"}, "the node is collected", 30)
+    if number is signal.SIGSTOP:
+        first.signal(signal.SIGCONT)
+        until(lambda: first.status().get("leading") is False, "the first stands by")
+    assert second.leads
+    collected = first.events("node collected") + second.events("node collected")
+    assert [each["node"] for each in collected] == ["n0"]
+    assert not first.events("block taken back")
+
+
+def test_a_leader_that_ends_in_peace_is_followed_at_once(controllers):
+    first, second = controllers(), controllers()
+    first.start("--lease=600")
+    until(lambda: first.leads, "the first leads")
+    second.start()
+    until(second.status, "the second serves")
+    assert first.stop() == 0
+    until(lambda: second.leads, "the second leads", 20)
+
+
+@pytest.mark.parametrize("step", steps.ALL)
+def test_a_controller_killed_at_any_step_is_continued(cluster, controllers, pods, step):
+    gone = cluster.node(pool=TINY.replace("/30", "/29"))
+    netns = pods(5)
+    for number in range(5):
+        gone.add(f"c{number}", netns[number])
+    other = cluster.node()
+    assert len(other.listing("block", "list", "--node", "n0")) == 2
+    first, second = controllers(), controllers()
+    first.start(program=(*KILLER, f"{step}:1"))
+    power_off(cluster, gone)
+    assert first.process.wait(40) == -signal.SIGKILL
+    second.start()
+    until(lambda: names(other) == {"n1"}, "the node is collected", 30)
+    until(lambda: other.cni("ADD", "c1", pods()).status == 0, "its blocks are free", 20)
+    keys = cluster.member.ctl("get", "--prefix", "/t/", "--keys-only").stdout
+    assert "n0" not in keys
+
+
+def test_what_cannot_be_read_is_told_left_alone_and_in_nobodys_way(cluster, controller):
+    gone, other = cluster.node(pool=POOL), cluster.node()
+    foreign = ["/t/nodes/Odd Name", "/t/blocks/default/x", "/t/owned/n9/default/1", "/t/pools/z!"]
+    for key in foreign:
+        cluster.member.ctl("put", key, "what?")
+    problems = until(
+        lambda: len(found := controller.problems("unreadable")) == 4 and found, "it is told", 20
+    )
+    assert sorted(problems) == sorted(foreign)
+    cluster.member.ctl("del", "/t/pools/z!")
+    cluster.member.ctl("del", "/t/blocks/default/x")  # else no operator could list the pool
+    power_off(cluster, gone)
+    until(lambda: controller.events("node collected"), "the node is collected", 30)
+    for key in foreign[:1] + foreign[2:3]:
+        assert cluster.member.ctl("get", "--print-value-only", key).stdout.strip() == "what?"
+    assert other.name
