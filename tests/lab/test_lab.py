@@ -9,9 +9,11 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from click.testing import CliRunner
 
 from coil.lab.clos.files import Files
 from coil.lab.clos.lab import Lab
+from coil.lab.clos.main import main
 from coil.lab.clos.observe import observe
 from coil.lab.clos.programs import programs_of
 from coil.lab.wait import until
@@ -142,6 +144,21 @@ def test_a_lab_that_is_not_there_is_told(name, words):
     done = run_lab(*words, name=name)
     assert done.returncode == 2
     assert f"there is no lab '{name}'" in done.stderr
+
+
+def test_what_the_machine_lacks_is_told_before_anything_is_made(name, tmp_path):
+    done = run_lab("up", name=name, env={"PATH": str(tmp_path)})
+    assert done.returncode == 1
+    assert "bird, etcd, etcdctl not found in PATH" in done.stderr
+    assert nothing_is_left(name)
+
+
+def test_nobody_but_root_makes_a_lab(name, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    done = CliRunner().invoke(main, ["up", "--name", name])
+    assert done.exit_code == 1
+    assert done.output == "coil-lab: network namespaces are root's: run coil-lab as root\n"
+    assert nothing_is_left(name)
 
 
 def test_an_impossible_topology_leaves_nothing(name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from coil.domain.errors import CoilError, RequestError
 from coil.lab.clos.lab import Lab, Report
+from coil.lab.errors import LabError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -34,6 +36,7 @@ def verb(
         def run(lab: str, **parameters: Any) -> None:
             signal.signal(signal.SIGTERM, interrupt)
             try:
+                _check_user()
                 function(Lab(lab), **parameters)
             except CoilError as exc:
                 click.echo(f"coil-lab: {exc.message}", err=True)
@@ -45,6 +48,11 @@ def verb(
         return group.command(name, **settings)(run)
 
     return decorate
+
+
+def _check_user() -> None:
+    if os.geteuid() != 0:
+        raise LabError("network namespaces are root's: run coil-lab as root")
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 from coil.domain.errors import RequestError
@@ -15,11 +16,15 @@ from coil.lab.clos.pods import Pod, Pods
 from coil.lab.clos.programs import end_all
 from coil.lab.errors import LabError
 from coil.lab.host import Host
+from coil.lab.node import PLUGIN
 from coil.lab.wait import until
 
 Report = Callable[[str, int, int], None]
 """Told what is being done, how much of it is, and how much there is."""
 
+_TOOLS = (
+    "ip", "tc", "nsenter", "setsid", "sysctl", "ping", "traceroute", "bird", "etcd", "etcdctl"
+)  # fmt: skip
 POOL = "default"
 _SUBNETS = {4: "10.64.0.0/16", 6: "fd00:64::/112"}
 
@@ -59,6 +64,7 @@ class Lab:
         A lab that did not exist is removed again when this fails or is interrupted. Raises LabError
         when another shape is up.
         """
+        _check_tools()
         with self.files.alone():
             there = self.files.find_shape()
             if there not in (None, shape):
@@ -159,6 +165,15 @@ class Lab:
 
         until(is_clean, f"lab {self.name} goes", 60)
         self.files.remove()
+
+
+def _check_tools() -> None:
+    """Before anything is made. Raises LabError that says how to get what is missing."""
+    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
+    if missing:
+        raise LabError(f"{', '.join(missing)} not found in PATH; make demo installs all it needs")
+    if not PLUGIN.exists():
+        raise LabError(f"the plugin {PLUGIN} is not built; make build does it")
 
 
 def _counted(report: Report, step: str, total: int) -> Callable[[int], None]:

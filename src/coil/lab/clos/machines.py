@@ -109,15 +109,16 @@ class Machines:
         hosts = {self.files.host(machine): machine for machine in machines}
         running = programs_of(hosts)
         idle = [hosts[h] for h, found in running.items() if not {p.name for p in found} & _COILD]
-        each(self._start_coild, idle)
+        each(self.start_coild, idle)
 
-    def _start_coild(self, machine: Machine) -> None:
+    def start_coild(self, machine: Machine, *program: str | Path) -> None:
+        """Start coild, or ``program`` in its place, on a node where none runs."""
         node = self.node(machine)
         node.directory.mkdir(parents=True, exist_ok=True)
         # What is set for a coild of this machine is none of the lab's business.
         options = (f"--rack={machine.rack}", f"--period={_PERIOD}", "--config=/dev/null")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("COIL_")}
-        command = node.command(PROGRAMS / COILD, *options)
+        command = node.command(*(program or (PROGRAMS / COILD,)), *options)
         launch(node.host, *command, log=node.log, env=environment)
 
     def wait_etcd(self, members: Sequence[Machine], progress: Progress = silent) -> None:

@@ -71,8 +71,9 @@ def _links(state: Json, name: str, *, lower: bool = True) -> Iterator[Text]:
 
 
 def _node(state: Json, node: Json, link: str) -> Iterator[RenderableType]:
-    states = [node["state"], *([] if link == "up" else [f"link {link}"])]
+    states = [node["state"]]
     if node["state"] == "up":
+        states += [] if link == "up" else [f"link {link}"]
         states += [f"{name} {node[name]}" for name in ("bird", "coild") if node[name] != "running"]
     yield _mark(node["name"], ", ".join(states), states == ["up"])
     for block in node["blocks"]:

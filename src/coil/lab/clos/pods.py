@@ -25,6 +25,8 @@ _IFNAME = "eth0"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SECONDS = 60.0
 """The plugin gives up by itself long before."""
+_UNDO_SECONDS = 2
+"""Where coild does not answer, nothing may wait for it twice: it finds by itself what is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class Pods:
             result = self._call("ADD", record)
         except LabError:
             # What the specification asks of a runtime after an ADD that failed.
-            self._call("DEL", record, check=False)
+            self._call("DEL", record, check=False, timeout=_UNDO_SECONDS)
             self.forget([record])
             raise
         addresses = tuple(entry["address"].partition("/")[0] for entry in result["ips"])
@@ -119,8 +121,13 @@ class Pods:
         self.files.write_pod(record)
         return record
 
-    def _call(self, command: str, record: PodRecord, *, check: bool = True) -> dict[str, Any]:
-        """Execute the plugin on the pod's node. Raises LabError with what it said."""
+    def _call(
+        self, command: str, record: PodRecord, *, check: bool = True, timeout: int = 30
+    ) -> dict[str, Any]:
+        """Execute the plugin on the pod's node. Raises LabError with what it said.
+
+        ``timeout``: seconds the plugin may wait for coild.
+        """
         directory = self.files.of(record.node)
         variables = {
             "PATH": os.environ["PATH"],
@@ -132,7 +139,7 @@ class Pods:
             "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE={_NAMESPACE};"
             f"K8S_POD_NAME={record.name};K8S_POD_INFRA_CONTAINER_ID={record.container_id}",
         }
-        netconf = {"cniVersion": "1.0.0", "name": "coil", "type": "coil"}
+        netconf = {"cniVersion": "1.0.0", "name": "coil", "type": "coil", "timeout": timeout}
         done = self.files.host(record.node).run(
             PLUGIN,
             check=False,
