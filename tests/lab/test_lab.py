@@ -226,3 +226,13 @@ def test_a_pod_whose_add_was_killed_can_be_added_or_deleted(lab):
     again = lab.add_pod("a", "r1n1")
     assert again.addresses
     assert lab.delete_pod("a")
+
+
+@pytest.mark.parametrize("machine", ["spine1", "tor1", "r1n1", "etcd2"])
+def test_every_router_runs_what_coilctl_router_config_prints(lab, command, machine):
+    router = lab.plan.router(lab.plan.machines[machine])
+    words = [f"--role={router.role}", f"--name={router.name}", f"--asn={router.asn}"]
+    words += [f"--loopback={address}" for address in router.loopbacks]
+    words += [f"--neighbour={n.address},{n.asn},{n.name}" for n in router.neighbours]
+    printed = command("shell", machine, "--", "coilctl", "router-config", "bird", *words)
+    assert lab.files.of(machine).joinpath("bird.conf").read_text() == printed

@@ -28,14 +28,21 @@ class Bird:
         """Of the process, while there is one."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
-    def start(self) -> None:
-        """Write the configuration, start BIRD and wait until it answers. Raises LabError."""
+    @property
+    def command(self) -> list[str | Path]:
+        """What is started, once the configuration is written."""
+        return ["bird", "-f", "-c", self.config, "-s", self.socket]
+
+    def write_config(self) -> None:
+        """Write what coilctl router-config prints for this router."""
         self.config.parent.mkdir(parents=True, exist_ok=True)
         self.config.write_text(bird_config(self.router))
+
+    def start(self) -> None:
+        """Write the configuration, start BIRD and wait until it answers. Raises LabError."""
+        self.write_config()
         with self.log.open("ab") as log:
-            self._process = self.host.start(
-                "bird", "-f", "-c", self.config, "-s", self.socket, log=log
-            )
+            self._process = self.host.start(*self.command, log=log)
         until(self._answers, f"BIRD of {self.router.name} answers")
 
     def _answers(self) -> bool:

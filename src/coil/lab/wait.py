@@ -13,10 +13,15 @@ _PAUSE = 0.02
 
 
 def until(
-    condition: Callable[[], T | None], what: str, seconds: float = 10.0, *, pause: float = _PAUSE
+    condition: Callable[[], T | None],
+    what: str | Callable[[], str],
+    seconds: float = 10.0,
+    *,
+    pause: float = _PAUSE,
 ) -> T:
     """Ask ``condition`` until it returns something true, and return that. Raises LabError.
 
+    ``what``: what is waited for, as a clause, or a function that says it when the time is over.
     ``pause``: seconds between two questions; longer where a question is dear.
     """
     deadline = time.monotonic() + seconds
@@ -25,5 +30,6 @@ def until(
         if found:
             return found
         if time.monotonic() > deadline:
-            raise LabError(f"{what}: not within {seconds:.0f} s")
+            told = what if isinstance(what, str) else what()
+            raise LabError(f"{told}: not within {seconds:.0f} s")
         time.sleep(pause)  # noqa: TID251 - this is the polling everybody else is told to use

@@ -6,11 +6,11 @@ import http.client
 import json
 import os
 import re
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from coil.lab.bird import Bird
 from coil.lab.clos.fabric import each, exists
 from coil.lab.clos.files import Files
 from coil.lab.clos.plan import Kind, Machine, Plan
@@ -20,8 +20,8 @@ from coil.lab.etcd import EtcdMember
 from coil.lab.node import PROGRAMS, Node
 from coil.lab.wait import until
 from coil.process.unix_http import request
-from coil.routing.bird import bird_config
-from coil.routing.model import session_names
+from coil.speakers.bird import ask_bird
+from coil.speakers.errors import SpeakerError
 
 Json = dict[str, object]
 Progress = Callable[[int], None]
@@ -79,19 +79,18 @@ class Machines:
             "PS1": f"{machine.name}# ",
         }
 
+    def bird(self, machine: Machine) -> Bird:
+        """The routing daemon of a machine, to run birdc on it."""
+        return Bird(self.files.host(machine), self.plan.router(machine), self.files.of(machine))
+
     def start_bird(self, machine: Machine) -> None:
         """Start the routing daemon, with the configuration coilctl router-config prints."""
-        directory = self.files.of(machine)
-        directory.mkdir(parents=True, exist_ok=True)
-        host = self.files.host(machine)
-        if find_program(host, BIRD):
+        bird = self.bird(machine)
+        if find_program(bird.host, BIRD):
             return
-        _write_birdc(directory)
-        config = directory / "bird.conf"
-        config.write_text(bird_config(self.plan.router(machine)), encoding="utf-8")
-        control, pid, log = (directory / f"bird.{end}" for end in ("ctl", "pid", "log"))
-        # It goes into the background by itself, once it has understood its configuration.
-        host.run("bird", "-c", config, "-s", control, "-P", pid, "-D", log)
+        bird.write_config()
+        _write_birdc(bird)
+        launch(bird.host, *bird.command, log=bird.log)
 
     def start_etcd(self, machine: Machine) -> None:
         """Start an etcd member; it serves when a majority does."""
@@ -170,12 +169,11 @@ class Machines:
         _wait_all(lambda left: [m for m in left if is_late(m)], machines, "BGP", progress)
 
     def sessions(self, machine: Machine) -> dict[str, str]:
-        """What BIRD says of each session, by the session's name; empty when BIRD is not there."""
-        lines = self._ask_bird(machine, "show protocols")
+        """What BIRD says of each session, by the session's name; empty when it does not answer."""
         # NAME BGP TABLE STATE SINCE INFO; INFO is the state of BGP itself.
-        rows = {words[0]: words[5:] for line in lines if (words := line.split())[1:2] == ["BGP"]}
-        names = session_names(self.plan.router(machine).neighbours).values()
-        return {name: " ".join(rows[name]) for name in names if name in rows}
+        lines = self._ask_bird(machine, "show protocols")
+        rows = [words for line in lines if (words := line.split())[1:2] == ["BGP"]]
+        return {words[0]: " ".join(words[5:]) for words in rows}
 
     def count_routes(self, machine: Machine) -> int:
         """How many networks BIRD knows a way to, of all families; 0 when it is not there."""
@@ -184,8 +182,8 @@ class Machines:
 
     def _ask_bird(self, machine: Machine, command: str) -> list[str]:
         try:
-            return _ask_bird(self.files.of(machine) / "bird.ctl", command)
-        except OSError:
+            return ask_bird(self.bird(machine).socket, command)[0]
+        except SpeakerError:
             return []
 
     def ask(self, machine: Machine, path: str) -> Json | list[Json] | None:
@@ -227,32 +225,17 @@ def _wait_all(
         progress(len(machines) - len(left))
         return not left
 
-    until(all_done, f"{what} is up on {len(machines)} machines", _READY_SECONDS, pause=0.1)
+    def told() -> str:
+        return f"{what} is up on {', '.join(machine.name for machine in left)}"
+
+    until(all_done, told, _READY_SECONDS, pause=0.1)
 
 
-def _ask_bird(control: Path, command: str) -> list[str]:
-    """Speak to BIRD's control socket: a reply ends with the line whose code a blank follows."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(_ASK_SECONDS)
-        connection.connect(str(control))
-        with connection.makefile("rw", encoding="utf-8") as stream:
-            stream.readline()
-            stream.write(f"{command}\n")
-            stream.flush()
-            lines = []
-            for line in stream:
-                # Four digits of code and '-'; or a blank: the code of the line before.
-                lines.append(line[1:] if line.startswith(" ") else line[5:])
-                if line[:4].isdigit() and line[4] == " ":
-                    break
-            return lines
-
-
-def _write_birdc(directory: Path) -> None:
+def _write_birdc(bird: Bird) -> None:
     """Put a birdc there that knows its socket: there is no variable for it."""
-    program = directory / "bin" / "birdc"
+    program = bird.config.parent / "bin" / "birdc"
     program.parent.mkdir(exist_ok=True)
-    program.write_text(f'#!/bin/sh\nexec /usr/sbin/birdc -s {directory}/bird.ctl "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec /usr/sbin/birdc -s {bird.socket} "$@"\n')
     program.chmod(0o755)
 
 
