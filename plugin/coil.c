@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -138,12 +139,21 @@ static void append_json(struct buffer *b, const char *text)
 
 /* ---- output ------------------------------------------------------------------------------- */
 
+/* After a failed read or write: whether to try again. Whoever made the pipe may have made it
+ * non-blocking; then this waits. */
+static bool may_go_on(int fd, short events)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+
+	return errno == EINTR || (errno == EAGAIN && (poll(&p, 1, -1) > 0 || errno == EINTR));
+}
+
 static bool write_all(int fd, const char *data, size_t length)
 {
 	while (length) {
 		ssize_t n = write(fd, data, length);
 
-		if (n < 0 && errno == EINTR)
+		if (n < 0 && may_go_on(fd, POLLOUT))
 			continue;
 		if (n <= 0)
 			return false;
@@ -616,7 +626,7 @@ static bool read_input(struct buffer *in)
 
 		reserve(in, 65537);
 		n = read(STDIN_FILENO, in->data + in->length, 65536);
-		if (n < 0 && errno == EINTR)
+		if (n < 0 && may_go_on(STDIN_FILENO, POLLIN))
 			continue;
 		if (n < 0)
 			return false;
@@ -709,6 +719,7 @@ int main(int argc, char **argv)
 
 	(void)argv;
 	occupy_standard_streams();
+	signal(SIGPIPE, SIG_IGN); /* a runtime that does not listen any more: exit status 1 */
 	if (!command || !*command) {
 		explain_itself();
 		return argc > 1 ? 0

@@ -40,6 +40,8 @@ def test_a_full_pool_is_said_by_name_with_what_to_do_and_more_subnets_help_at_on
     assert full.code == 11
     assert "pool default is full" in full.json["msg"]
     assert "add-subnet default" in full.json["msg"]
+    machine.delete("b", b)
+    assert "1 cooling" in machine.cni("ADD", "c", c).json["msg"]
     assert len(c.ip("link")) == 1
     machine.ctl("pool", "add-subnet", "default", "10.66.1.0/31")
     until(lambda: machine.cni("ADD", "c", c).status == 0, "the new subnet is used")

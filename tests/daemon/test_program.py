@@ -248,3 +248,16 @@ def test_a_store_that_cannot_be_read_is_a_problem_and_no_more(machine):
 
 def machine_status(machine):
     return json.loads(ask(machine, "GET", "/status")[1])
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (("address", "info", "nonsense"), 2),
+        (("address", "info", "198.51.100.1"), 0),
+        (("address", "free", "10.66.0.1", "--yes"), 1),
+        (("explain", "nobody"), 1),
+    ],
+)
+def test_what_coild_says_decides_the_exit_status_of_coilctl(machine, words, status):
+    assert machine.ctl(*words, check=False).returncode == status

@@ -243,6 +243,48 @@ def test_closed_standard_streams_are_not_mistaken_for_sockets(plugin, peer, clos
         assert (done.returncode, done.stdout) == (0, b"{}\n")
 
 
+def test_a_runtime_that_does_not_listen_any_more_ends_nothing_by_a_signal(plugin, peer):
+    coild = peer(replies(answer()))
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [plugin],
+        input=json.dumps(netconf(coild.path)).encode(),
+        env={"CNI_COMMAND": "DEL", "ASAN_OPTIONS": "detect_leaks=0"},
+        stdout=write,
+        timeout=20,
+    )
+    os.close(write)
+    assert done.returncode == 1
+
+
+def test_standard_streams_may_be_non_blocking(plugin, peer):
+    coild = peer(replies(answer(b"x" * 300_000)))
+    (stdin, feed), (drain, stdout) = os.pipe(), os.pipe()
+    os.set_blocking(stdin, False)
+    os.set_blocking(stdout, False)
+    running = subprocess.Popen(
+        [plugin],
+        stdin=stdin,
+        stdout=stdout,
+        env={"CNI_COMMAND": "DEL", "ASAN_OPTIONS": "detect_leaks=0"},
+    )
+    os.close(stdin)
+    os.close(stdout)
+    until(lambda: in_poll(running.pid), "it waits for the netconf")
+    with open(feed, "wb") as pipe:
+        pipe.write(json.dumps(netconf(coild.path)).encode())
+    until(lambda: in_poll(running.pid), "it waits to be listened to")
+    with open(drain, "rb") as pipe:
+        assert len(pipe.read()) == 300_000
+    assert running.wait(20) == 0
+
+
+def in_poll(pid):
+    with open(f"/proc/{pid}/wchan") as wchan:
+        return "poll" in wchan.read()
+
+
 def test_fifty_at_once(built, peer):
     coild = peer(replies(answer(b"x" * 5000)))
     with ThreadPoolExecutor(50) as threads:

@@ -24,10 +24,10 @@ def list_addresses(context: Context) -> None:
     """List addresses in use, with who holds them, and cooling ones."""
     rows = ask_list(context.socket, "/addresses")
     if context.output == "table":
-        rows = [readable(row) for row in rows]
+        rows = [_short(readable(row)) for row in rows]
     columns = {
         "addresses": "ADDRESS", "state": "STATE", "container_id": "CONTAINER", "ifname": "IF",
-        "of": "POD", "pool": "POOL", "index": "BLOCK", "since": "SINCE", "until": "FREE AT",
+        "pod": "POD", "pool": "POOL", "index": "BLOCK", "since": "SINCE", "until": "FREE AT",
     }  # fmt: skip
     show_rows(rows, context.output, columns, "no address is in use or cooling")
 
@@ -54,13 +54,18 @@ def free(context: Context, address: str, *, yes: bool) -> None:
 
 
 def readable(row: dict[str, object]) -> dict[str, object]:
-    """Times as people write them, ids as short as they are told apart."""
+    """Times as people write them, the pod's two names as one."""
     shown = dict(row)
     for key in ("since", "until"):
         at = shown.get(key)
         if isinstance(at, int):
             shown[key] = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    shown["container_id"] = str(shown.get("container_id", ""))[:_ID_SHOWN]
+    namespace = shown.pop("namespace", "")
     if shown.get("pod"):
-        shown["of"] = f"{shown.get('namespace')}/{shown.get('pod')}"
+        shown["pod"] = f"{namespace}/{shown['pod']}"
     return shown
+
+
+def _short(row: dict[str, object]) -> dict[str, object]:
+    """Ids as short as they are told apart."""
+    return {**row, "container_id": str(row.get("container_id", ""))[:_ID_SHOWN]}

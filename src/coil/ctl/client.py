@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import urlencode
 
-from coil.domain.errors import CoilError
+from coil.domain.errors import CoilError, RequestError
 from coil.process.unix_http import request
 
 
@@ -22,7 +22,8 @@ class DaemonRefused(CoilError):
 def ask(socket_path: Path, method: str, path: str, **query: str) -> object:
     """Send one request and return the decoded answer.
 
-    Raises DaemonUnavailable when nobody answers, DaemonRefused for an answer that is an error.
+    Raises DaemonUnavailable when nobody answers, RequestError for a question that cannot be,
+    DaemonRefused for an answer that is another error.
     """
     target = f"{path}?{urlencode(query)}" if query else path
     try:
@@ -36,8 +37,8 @@ def ask(socket_path: Path, method: str, path: str, **query: str) -> object:
     except (http.client.HTTPException, ValueError) as exc:
         raise DaemonUnavailable(f"{socket_path} does not speak HTTP: is it coild's?") from exc
     if status != http.client.OK:
-        error = found.get("error") if isinstance(found, dict) else None
-        raise DaemonRefused(str(error or found))
+        error = str((found.get("error") if isinstance(found, dict) else None) or found)
+        raise RequestError(error) if status == http.client.BAD_REQUEST else DaemonRefused(error)
     return found
 
 

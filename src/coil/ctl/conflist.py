@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from coil.cni import versions
+from coil.cni.netconf import parse_netconf
 from coil.ctl.common import DEFAULT_SOCKET, Context, verb
 from coil.ctl.machine import version_of_program
 
@@ -61,12 +62,9 @@ def add_to(group: click.Group) -> None:
         keys = {"type": "coil", "socket": socket, "pool": pool, "mtu": mtu}
         coil = {key: value for key, value in keys.items() if value}
         following = [p for p in _CHAIN if chain and _is_installed(str(p["type"]), cni_bin_dir)]
-        found = {
-            "cniVersion": cni_version or best_version(),
-            "name": name,
-            "plugins": [coil, *following],
-        }
-        click.echo(json.dumps(found, indent=2))
+        head = {"cniVersion": cni_version or best_version(), "name": name}
+        parse_netconf({**head, **coil})  # what coild would refuse is refused here
+        click.echo(json.dumps({**head, "plugins": [coil, *following]}, indent=2))
 
 
 def best_version() -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from coil import __version__
 from coil.ctl.client import ask_object
 from coil.ctl.common import EXIT_FAILED, Context, verb, with_store
 from coil.ctl.conflist import best_version
@@ -44,12 +45,14 @@ def add_to(group: click.Group) -> None:
         type=click.Path(path_type=Path),
         default=Path("/opt/cni/bin"),
         show_default=True,
+        help="Where the runtime looks for plugins.",
     )
     @click.option(
         "--cni-conf-dir",
         type=click.Path(path_type=Path),
         default=Path("/etc/cni/net.d"),
         show_default=True,
+        help="Where the runtime looks for configurations.",
     )
     def doctor(context: Context, cni_bin_dir: Path, cni_conf_dir: Path) -> None:
         """Look at kernel, sysctls, runtime, configuration, store and coild; give a verdict."""
@@ -157,7 +160,13 @@ def _daemon(context: Context) -> Iterator[Finding]:
     except CoilError as exc:
         yield Finding("coild", "fail", exc.message, "systemctl start coild")
         return
-    yield Finding("coild", "ok", f"{status['version']} as node {status['node']}")
+    same = status["version"] == __version__
+    yield Finding(
+        "coild",
+        "ok" if same else "warn",
+        f"{status['version']} as node {status['node']}",
+        "" if same else f"coilctl is {__version__}: restart coild after an upgrade",
+    )
     problems = status.get("problems")
     for problem in problems if isinstance(problems, list) else []:
         yield Finding(f"problem: {problem['kind']}", "fail", str(problem["problem"]),

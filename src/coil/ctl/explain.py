@@ -30,7 +30,7 @@ def add_to(group: click.Group) -> None:
         networks = block["networks"] if isinstance(block, dict) else []
         routing = find_pickup(networks, {"BIRD": bird_socket, "FRR": frr_socket})
         if context.output == "table":
-            found = {**readable(found), "container_id": found["container_id"]}
+            found = readable(found)
             found["kernel"] = found.pop("faults") or "as it should be"
             found["routing"] = as_lines(routing)
         else:

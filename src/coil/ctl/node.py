@@ -61,7 +61,7 @@ def list_nodes(context: Context) -> None:
         rows = [{**_summary(found), "blocks": blocks.get(found.record.name, 0)} for found in nodes]
         # An owner without a record: it was removed by hand, or the node never came that far.
         return rows + [
-            {"name": node, "alive": False, "blocks": count}
+            {"name": node, "alive": None, "blocks": count}
             for node, count in sorted(blocks.items())
             if node not in known
         ]
@@ -90,7 +90,7 @@ def show(context: Context, name: str) -> None:
         if found is None and not claims:
             raise _not_found(node)
         pools = {pool.name: pool for pool in await store.list_pools()}
-        summary = _summary(found) if found else {"name": node, "alive": False}
+        summary = _summary(found) if found else {"name": node, "alive": None}
         reports = {each.id: each.used for each in (found.record.blocks or ())} if found else {}
         owned = [claim.id for claim in claims]
         return {

@@ -129,10 +129,22 @@ class BlockFetcher:
             return exc
         return OutOfBlocks(
             f"pool {pool.name} is full: all its {pool.block_count} blocks are owned by nodes and "
-            f"this node has no free address; add a subnet with: coilctl pool add-subnet "
-            f"{pool.name} SUBNET",
+            f"this node has no free address{self._cooling(pool)}; add a subnet with: coilctl pool "
+            f"add-subnet {pool.name} SUBNET",
             pool=pool.name,
         )
+
+    def _cooling(self, pool: Pool) -> str:
+        """Tell how soon an address will have cooled, where one is cooling."""
+        now = self._inventory.clock()
+        free_at = [
+            at
+            for owned in self._inventory.usable_blocks(pool.name)
+            for at in owned.allocator.cooling(now, pool.cool_down).values()
+        ]
+        if not free_at:
+            return ""
+        return f" ({len(free_at)} cooling, the first is free in {ceil(min(free_at) - now)} s)"
 
     def _settle(self, name: PoolName) -> None:
         for future in self._waiting.pop(name, []):

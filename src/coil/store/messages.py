@@ -37,7 +37,8 @@ def pool_in_use(name: PoolName, owners: Sequence[tuple[str, int]]) -> str:
     total = sum(count for _node, count in owners)
     nodes = ", ".join(f"{node} ({count})" for node, count in owners[:_NODES_SHOWN])
     more = f" and {len(owners) - _NODES_SHOWN} more nodes" if len(owners) > _NODES_SHOWN else ""
+    owned = "block is" if total == 1 else "blocks are"
     return (
-        f"pool {name} is in use: {total} of its blocks are owned, by {nodes}{more}; cordon it with "
+        f"pool {name} is in use: {total} {owned} owned, by {nodes}{more}; cordon it with "
         f"coilctl pool cordon {name}, and delete it when its pods are gone"
     )

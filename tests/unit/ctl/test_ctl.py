@@ -58,6 +58,9 @@ def test_options_stand_before_or_after_the_verb(run, tmp_path):
         (("pool", "create", "x", "10.0.0.0/24", "--cool-down", "soon"), "130s"),
         (("pool", "create", "x", "10.0.0.0/24", "--block-bits", "99"), "block-bits"),
         (("pool", "list", "--store", "redis://x"), "sqlite:///"),
+        (("conflist", "--name", "a b"), "name"),
+        (("conflist", "--pool", "A"), "pool name"),
+        (("conflist", "--mtu", "5"), "mtu"),
     ],
 )
 def test_bad_input_is_refused_in_a_sentence(run, words, says):
