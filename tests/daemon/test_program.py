@@ -7,7 +7,6 @@ import json
 import os
 import resource
 import socket
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -232,17 +231,19 @@ def test_systemd_is_told_when_it_serves(machine, tmp_path):
 def test_a_store_that_cannot_be_read_is_a_problem_and_no_more(machine):
     machine.stop()
     machine.start("--period=0.3")
-    with contextlib.closing(sqlite3.connect(machine.directory / "store.db")) as store:
-        store.execute("ALTER TABLE blocks RENAME TO elsewhere")
-        until(
-            lambda: "store" in [p["kind"] for p in machine_status(machine)["problems"]],
-            "the problem is shown",
-            30,
-        )
-        assert machine.cni("STATUS", version="1.1.0").code == 0
-        machine.add("a", machine.pods())
-        assert machine.routes(119) == {"10.66.0.0/27": "lo"}
-        store.execute("ALTER TABLE elsewhere RENAME TO blocks")
+    store, away = machine.directory / "store.db", machine.directory / "away.db"
+    store.rename(away)
+    store.mkdir()
+    until(
+        lambda: "store" in [p["kind"] for p in machine_status(machine)["problems"]],
+        "the problem is shown",
+        30,
+    )
+    assert machine.cni("STATUS", version="1.1.0").code == 0
+    machine.add("a", machine.pods())
+    assert machine.routes(119) == {"10.66.0.0/27": "lo"}
+    store.rmdir()
+    away.rename(store)
     until(lambda: machine_status(machine)["problems"] == [], "the problem is gone", 30)
 
 
@@ -261,3 +262,14 @@ def machine_status(machine):
 )
 def test_what_coild_says_decides_the_exit_status_of_coilctl(machine, words, status):
     assert machine.ctl(*words, check=False).returncode == status
+
+
+def test_a_line_of_the_log_tells_its_request_and_its_attachment(machine):
+    machine.add("a", machine.pods())
+    machine.cni("ADD", "b", "/nonexistent")
+    lines = [json.loads(line) for line in machine.log.read_text().splitlines()]
+    given = next(line for line in lines if line["event"] == "address allocated")
+    assert (given["container_id"], given["ifname"], given["block"]) == ("a", "eth0", "default/0")
+    refused = next(line for line in lines if line["event"] == "cni request refused")
+    assert (refused["container_id"], refused["code"]) == ("b", 3)
+    assert refused["request_id"] > given["request_id"] > 0

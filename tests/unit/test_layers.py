@@ -44,6 +44,14 @@ def test_events_are_constant_phrases_and_their_fields_have_known_names(path):
         assert {k.arg for k in call.keywords} - {None, "exc_info"} <= FIELDS, where
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_event_is_documented(path):
+    """Operators search for events and alert on them: docs/logging.md says what each means."""
+    documented = (ROOT / "docs" / "logging.md").read_text()
+    for call in log_calls(ast.parse(path.read_text())):
+        assert f"`{call.args[0].value}`" in documented, f"line {call.lineno}"
+
+
 def log_calls(tree):
     """Calls of a logger's methods; loggers are called log or _log everywhere."""
     for node in ast.walk(tree):

@@ -16,6 +16,8 @@ from coil.domain.names import parse_container_id, parse_ifname
 
 T = TypeVar("T")
 
+_MAX_POD_NAME = 253
+"""Characters: a DNS name, as Kubernetes calls pods."""
 _MAX_NETNS = 4096
 """Bytes: PATH_MAX (linux/limits.h)."""
 
@@ -124,7 +126,7 @@ def parse_pod(cni_args: str) -> Pod:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise BadEnvironment(f"CNI_ARGS must be KEY=VALUE pairs, not {pair[:80]!r}")
-        found[key] = _printable(value)
+        found[key] = printable(value)[:_MAX_POD_NAME]
     return Pod(
         found.get("K8S_POD_NAMESPACE", ""),
         found.get("K8S_POD_NAME", ""),
@@ -132,6 +134,6 @@ def parse_pod(cni_args: str) -> Pod:
     )
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Foreign text as it may stand in logs, in a link's alias and in the journal."""
-    return "".join(c if c.isprintable() and not c.isspace() else "?" for c in text)[:253]
+    return "".join(c if c.isprintable() and not c.isspace() else "?" for c in text)

@@ -101,7 +101,9 @@ async def run(
 def _load(journal: Journal, node: NodeName) -> Inventory:
     """The inventory as the journal has it; attachments of an earlier boot have ended with it."""
     if journal.kept_aside:
-        _log.error("journal could not be read and was kept aside", path=str(journal.kept_aside))
+        _log.error(
+            "journal could not be read and was kept aside", kept_aside=str(journal.kept_aside)
+        )
     inventory = Inventory(clock.boottime)
     state = journal.load()
     if journal.rebooted:

@@ -279,7 +279,7 @@ def fields_of(attachment: Attachment) -> dict[str, object]:
     return {
         "address": ",".join(map(str, attachment.addresses)),
         "pool": attachment.block.pool,
-        "block": attachment.block.index,
+        "block": str(attachment.block),
         "container_id": attachment.key.container_id,
         "ifname": attachment.key.ifname,
         "namespace": attachment.pod.namespace,

@@ -98,7 +98,7 @@ class BlockKeeper:
             self._inventory.drop_block(claim.id)
             raise
         self._step(CLAIM_JOURNALED)
-        _log.info("block acquired", pool=claim.id.pool, block=str(owned.block), known=known)
+        _log.info("block acquired", block=str(claim.id), networks=str(owned.block), known=known)
 
     async def release(self, owned: OwnedBlock) -> None:
         """Give an idle block back: mark, withdraw, release, forget. Continues a begun release."""
@@ -117,9 +117,9 @@ class BlockKeeper:
             outcome = await self._store.release_block(owned.claim)
             self._step(RELEASE_DONE)
             await self._forget(block_id)
-            _log.info("block released", block=str(owned.block), outcome=outcome.value)
+            _log.info("block released", block=str(block_id), outcome=outcome.value)
             if outcome is Release.NOT_OWNER:
-                _log.warning("block was not ours when it was released", block=str(owned.block))
+                _log.warning("block was not ours when it was released", block=str(block_id))
 
     async def sync(self, *, restore: bool, past_known: bool) -> None:
         """Make this node's blocks what the store says they are. Idempotent.
@@ -167,7 +167,7 @@ class BlockKeeper:
         if known is not None and known.claim.revision == claim.revision:
             return
         if claim.id.pool not in self._inventory.pools:
-            _log.error("block of an unknown pool", pool=claim.id.pool, index=claim.id.index)
+            _log.error("block of an unknown pool", block=str(claim.id))
             return
         if known is not None:
             self._inventory.drop_block(claim.id)
@@ -187,7 +187,7 @@ class BlockKeeper:
         for owned in fenced:
             lives = owned.allocator.used_count
             say = _log.error if lives else _log.warning
-            say("block is no longer ours: fenced", block=str(owned.block), live_addresses=lives)
+            say("block is no longer ours: fenced", block=str(owned.block.id), live_addresses=lives)
 
     async def _forget(self, block_id: BlockId) -> None:
         self._inventory.drop_block(block_id)

@@ -11,7 +11,7 @@ import structlog
 
 from coil.cni import errors, result, versions
 from coil.cni.netconf import decode, version_of
-from coil.cni.request import Command, Request, parse_request
+from coil.cni.request import Command, Request, parse_request, printable
 from coil.daemon.attach import AddCall, Attacher
 from coil.daemon.collect import Collector
 from coil.daemon.fetch import DEFAULT_POOL, BlockFetcher
@@ -19,6 +19,7 @@ from coil.daemon.inventory import Inventory
 from coil.daemon.metrics import Metrics
 from coil.domain.attachment import Attachment, AttachmentKey
 from coil.domain.errors import CoilError, PoolCordoned
+from coil.domain.names import MAX_CONTAINER_ID, MAX_IFNAME
 from coil.nodenet.plan import GATEWAYS, HOST_MAC
 from coil.process.http import CallerGone, Endpoint, HttpRequest, HttpResponse
 from coil.process.problems import Problems
@@ -64,7 +65,7 @@ class CniEndpoint:
             raise
         except Exception as exc:  # noqa: BLE001 - the edge: every failure has its answer
             code = int(errors.code_of(exc, command))
-            response = _refusal(exc, command, http.body)
+            response = _refusal(exc, command, http)
         known = command in Command.__members__
         self._metrics.count(command if known else "?", code, time.perf_counter() - started)
         return response
@@ -155,13 +156,18 @@ def _result(attachment: Attachment) -> result.Result:
     )
 
 
-def _refusal(exc: Exception, command: str, body: bytes) -> HttpResponse:
+def _refusal(exc: Exception, command: str, http: HttpRequest) -> HttpResponse:
     code = errors.code_of(exc, command)
+    named = {
+        "command": printable(command)[:20],
+        "container_id": printable(http.query.get("CNI_CONTAINERID", ""))[:MAX_CONTAINER_ID],
+        "ifname": printable(http.query.get("CNI_IFNAME", ""))[:MAX_IFNAME],
+    }
     if code is errors.Code.BUG:
-        _log.error("bug while serving a CNI request", command=command[:20], exc_info=exc)
+        _log.error("bug while serving a CNI request", **named, exc_info=exc)
     else:
-        _log.warning("cni request refused", command=command[:20], code=int(code), reason=str(exc))
-    found = errors.to_json(exc, _version_for(body), command)
+        _log.warning("cni request refused", **named, code=int(code), reason=str(exc))
+    found = errors.to_json(exc, _version_for(http.body), command)
     return HttpResponse(
         400 if code < errors.Code.TRY_AGAIN else 503, json.dumps(found).encode() + b"\n"
     )

@@ -170,7 +170,9 @@ class BlockFetcher:
             try:
                 await self._keeper.release(owned)
             except CoilError as exc:
-                _log.warning("cannot give a block back", block=str(owned.block), reason=exc.message)
+                _log.warning(
+                    "cannot give a block back", block=str(owned.block.id), reason=exc.message
+                )
                 return
 
     def _surplus(self, pool: Pool) -> list[OwnedBlock]:

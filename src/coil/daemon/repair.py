@@ -128,7 +128,10 @@ class Repairer:
         if mended:
             self._problems.clear("attachment", str(attachment.key))
             _log.warning(
-                "repaired attachment", container_id=attachment.key.container_id, faults=mended
+                "repaired attachment",
+                container_id=attachment.key.container_id,
+                ifname=attachment.key.ifname,
+                faults=mended,
             )
 
     def _mend(self, netlink: NetlinkSocket, attachment: Attachment) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -145,6 +146,7 @@ class Server:
         self._listening: list[socket.socket] = []
         self._reading: set[asyncio.Task[None]] = set()
         self._serving: set[asyncio.Task[None]] = set()
+        self._requests = itertools.count(1)
 
     @contextlib.asynccontextmanager
     async def serving(self, drain_seconds: float):  # type: ignore[no-untyped-def]  # noqa: ANN201
@@ -271,6 +273,8 @@ class Server:
         task = _this_task()
         self._reading.discard(task)
         self._serving.add(task)
+        # The task ends with the request, and its context with it.
+        structlog.contextvars.bind_contextvars(request_id=next(self._requests))
         try:
             if not found.ends_with_caller(request):
                 return await found.handler(request)

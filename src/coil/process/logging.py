@@ -1,6 +1,6 @@
 """Structured logs on standard error: an event (a constant phrase) and its fields.
 
-Fields of one request are bound by ``structlog.contextvars.bound_contextvars`` around its work.
+What a request causes says so: ``request_id`` is bound by the HTTP server (structlog.contextvars).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FIELDS = frozenset({
     "added", "faults", "kind", "known", "message", "mode", "outcome", "reason", "removed",
     "source", "subject", "why",
     # several, or how many
-    "blocks", "ended_attachments", "index", "live_addresses", "pools",
+    "blocks", "ended_attachments", "live_addresses", "networks", "pools",
 })  # fmt: skip
 """Every name a field may have, so that one thing has one name; a test holds all calls to it."""
 
