@@ -98,8 +98,7 @@ class Collector:
             _log.info(
                 "block taken back",
                 node=record.name,
-                pool=claim.id.pool,
-                index=claim.id.index,
+                block=str(claim.id),
                 outcome=outcome.value,
             )
             self._step(BLOCK_TAKEN)
