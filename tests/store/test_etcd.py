@@ -7,7 +7,7 @@ import re
 import secrets
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from coil.domain.pool import Pool, parse_subnet
 from coil.domain.survey import Survey
 from coil.lab.etcd import EtcdMember, local_etcd
 from coil.store.contract import Release, Store
-from coil.store.errors import StoreCorrupt, StoreError, StoreUnavailable
+from coil.store.errors import StoreError, StoreUnavailable
 from coil.store.open import open_store
 from store.rigs import EtcdRig, client, url_of
 
@@ -177,16 +177,20 @@ class Certificates:
         self._sign("server", "ca", "subjectAltName=IP:127.0.0.1,DNS:localhost")
         self._sign("client", "ca", "extendedKeyUsage=clientAuth")
         self._sign("intruder", "stranger", "extendedKeyUsage=clientAuth")
+        self._sign("expired", "ca", "extendedKeyUsage=clientAuth", days=-1)
+        self._sign("late-server", "ca", "subjectAltName=IP:127.0.0.1", days=-1)
+        self._sign("other-server", "ca", "subjectAltName=DNS:etcd.example")
+        (folder / "broken.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n")
 
     def path(self, name: str) -> str:
         return str(self.folder / name)
 
-    def _sign(self, name: str, authority: str, extension: str) -> None:
+    def _sign(self, name: str, authority: str, extension: str, *, days: int = 2) -> None:
         (self.folder / f"{name}.ext").write_text(extension)
         self._openssl(f"req {KEY} -subj /CN={name} -keyout {name}.key -out {name}.csr")
         self._openssl(
             f"x509 -req -in {name}.csr -CA {authority}.pem -CAkey {authority}.key "
-            f"-CAcreateserial -days 2 -extfile {name}.ext -out {name}.pem"
+            f"-CAcreateserial -days {days} -extfile {name}.ext -out {name}.pem"
         )
 
     def _openssl(self, words: str) -> None:
@@ -202,20 +206,37 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture
 def secured(certificates: Certificates, tmp_path: Path) -> Iterator[EtcdMember]:
+    with served_by(certificates, tmp_path / "etcd", "server") as (member,):
+        yield member
+
+
+@contextmanager
+def served_by(
+    certificates: Certificates, folder: Path, server: str, count: int = 1
+) -> Iterator[list[EtcdMember]]:
+    """etcd that shows a certificate and wants one."""
     with local_etcd(
-        tmp_path / "etcd",
-        1,
-        f"--cert-file={certificates.path('server.pem')}",
-        f"--key-file={certificates.path('server.key')}",
+        folder,
+        count,
+        f"--cert-file={certificates.path(f'{server}.pem')}",
+        f"--key-file={certificates.path(f'{server}.key')}",
         f"--trusted-ca-file={certificates.path('ca.pem')}",
         "--client-cert-auth",
         client_options=(
-            f"--cacert={certificates.path('ca.pem')}",
+            "--insecure-skip-tls-verify",
             f"--cert={certificates.path('client.pem')}",
             f"--key={certificates.path('client.key')}",
         ),
-    ) as (member,):
-        yield member
+    ) as members:
+        yield members
+
+
+def query_of(certificates: Certificates, ca: str = "", cert: str = "") -> str:
+    words = ["timeout=1"]
+    words += [f"ca={certificates.path(ca)}.pem"] if ca else []
+    if cert:
+        words += [f"cert={certificates.path(cert)}.pem", f"key={certificates.path(cert)}.key"]
+    return "&".join(words)
 
 
 async def test_a_client_with_a_certificate_is_served(
@@ -233,66 +254,89 @@ async def test_a_client_with_a_certificate_is_served(
 
 
 @pytest.mark.parametrize(
-    "files",
-    [{}, {"ca": "ca"}, {"ca": "stranger", "cert": "client"}, {"ca": "ca", "cert": "intruder"}],
-    ids=["no TLS", "no certificate", "a wrong authority", "a stranger's certificate"],
+    ("files", "says"),
+    [
+        ({}, "give ca="),
+        ({"ca": "ca"}, "give cert= and key="),
+        ({"ca": "stranger", "cert": "client"}, "not signed by ca="),
+        ({"ca": "ca", "cert": "intruder"}, "its authority signed"),
+        ({"ca": "ca", "cert": "expired"}, "has not expired"),
+    ],
+    ids=["no TLS", "no certificate", "a wrong authority", "a stranger's", "an expired one"],
 )
 async def test_a_connection_that_is_not_trusted_is_refused_in_words(
-    secured: EtcdMember, certificates: Certificates, files: dict[str, str]
+    secured: EtcdMember, certificates: Certificates, files: dict[str, str], says: str
 ) -> None:
-    query = {name: certificates.path(f"{file}.pem") for name, file in files.items()}
-    if "cert" in files:
-        query["key"] = certificates.path(f"{files['cert']}.key")
-    words = "&".join(f"{name}={path}" for name, path in query.items())
-    store = await open_store(f"etcd://{secured.endpoint}?timeout=1&{words}")
+    store = await open_store(f"etcd://{secured.endpoint}?{query_of(certificates, **files)}")
     try:
-        with pytest.raises(StoreUnavailable, match=re.escape(secured.endpoint)):
+        with pytest.raises(StoreUnavailable, match=f"{re.escape(secured.endpoint)}.*{says}"):
             await store.list_pools()
     finally:
         await store.close()
 
 
-async def test_a_certificate_without_its_key_is_refused(certificates: Certificates) -> None:
-    with pytest.raises(ConfigError, match="both cert= and key="):
-        await open_store(f"etcd://a/?cert={certificates.path('client.pem')}")
+@pytest.mark.parametrize(
+    ("server", "says"), [("late-server", "has expired"), ("other-server", "not for this name")]
+)
+async def test_a_server_with_a_wrong_certificate_is_told(
+    certificates: Certificates, tmp_path: Path, server: str, says: str
+) -> None:
+    with served_by(certificates, tmp_path / "etcd", server) as (member,):
+        store = await open_store(
+            f"etcd://{member.endpoint}?{query_of(certificates, 'ca', 'client')}"
+        )
+        try:
+            with pytest.raises(StoreUnavailable, match=says):
+                await store.list_pools()
+        finally:
+            await store.close()
 
 
-# What others wrote
+async def test_tls_with_several_endpoints_fails_over_in_the_middle_of_a_watch(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    with served_by(certificates, tmp_path / "trio", "server", 3) as members:
+        hosts = ",".join(f"localhost:{member.client_port}" for member in members)
+        query = query_of(certificates, "ca", "client").replace("timeout=1", "timeout=5")
+        store = await open_store(f"etcd://{hosts}/tls?{query}")
+        try:
+            await store.create_pool(pool())
+            watch = store.watch_pools()
+            assert await anext(watch) == [pool()]
+            waiting = asyncio.ensure_future(anext(watch))
+            await asyncio.to_thread(members[0].kill)
+            async with asyncio.timeout(30):
+                while True:
+                    try:
+                        cordoned = await store.set_cordoned(NAME, cordoned=True)
+                    except StoreUnavailable:
+                        continue
+                    break
+            assert await waiting == [cordoned]
+        finally:
+            await store.close()
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("query", "says"),
     [
-        ("pools/default", "not json"),
-        ("pools/default", '{"subnets": []}'),
-        ("pools/No_Name", '{"subnets": ["10.0.0.0/8"]}'),
-        ("identity", '{"format": 99, "identity": "x"}'),
-        ("identity", "[]"),
-        ("ranges/default/0000000000000000000", '{"rack": "no/rack"}'),
-        ("ranges/default/zero", '{"rack": "r1"}'),
-        ("owned/node-a/default/12", "{}"),
-        ("owned/node-a/default/0000000000000000001", '{"node": "x", "revision": "y"}'),
+        ("ca={0}/none.pem", "none.pem: No such file"),
+        ("ca={0}/client.key", "holds no certificate"),
+        ("ca={0}/broken.pem", "holds no certificate"),
+        ("ca={0}/ca.ext", "ca.ext"),
+        ("cert={0}/client.pem", "both cert= and key="),
+        ("cert={0}/client.pem&key={0}/intruder.key", "not a certificate and its key"),
+        ("cert={0}/client.key&key={0}/client.pem", "not a certificate and its key"),
     ],
 )
-async def test_a_foreign_value_is_named_and_changes_nothing(
-    prefixed: EtcdRig, key: str, value: str
+async def test_files_that_tls_cannot_use_are_refused(
+    certificates: Certificates, query: str, says: str
 ) -> None:
-    prefixed.member.ctl("put", prefixed.prefix + key, value)
-    async with client(prefixed) as store:
-        if not key.startswith("pools/"):
-            await store.create_pool(pool())
+    with pytest.raises(ConfigError, match=says):
+        await open_store(f"etcd://a/?{query.format(certificates.folder)}")
 
-        async def use() -> None:
-            await store.identity()
-            await store.list_pools()
-            await store.list_node_blocks(A)
-            await store.claim_blocks(A, NAME, 1)
 
-        with pytest.raises(StoreCorrupt, match=re.escape(key)):
-            await use()
-    listed = prefixed.member.ctl("get", "--prefix", prefixed.prefix, "--keys-only").stdout
-    assert f"{prefixed.prefix}blocks/" not in listed
-    assert f"{prefixed.prefix}{key}" in listed
+# What others wrote: see test_etcd_faults.py, too
 
 
 async def test_a_claim_deleted_by_hand_is_not_the_nodes_any_more(prefixed: EtcdRig) -> None:
@@ -304,24 +348,6 @@ async def test_a_claim_deleted_by_hand_is_not_the_nodes_any_more(prefixed: EtcdR
         assert await store.release_block(claim) is Release.NOT_OWNER
         listed = prefixed.member.ctl("get", "--prefix", prefixed.prefix, "--keys-only").stdout
         assert f"{claim.id.index:019}" not in listed
-
-
-async def test_what_is_not_etcd_is_told(tmp_path: Path) -> None:
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(100)
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        writer.close()
-
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    store = await open_store(f"etcd://127.0.0.1:{port}?timeout=1")
-    try:
-        with pytest.raises(StoreUnavailable, match=f"127.0.0.1:{port}"):
-            await store.list_pools()
-    finally:
-        await store.close()
-        server.close()
-        await server.wait_closed()
 
 
 # Nodes that are gone

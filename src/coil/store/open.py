@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -61,6 +62,8 @@ async def _open_sqlite(parts: SplitResult) -> Store:
 
 
 async def _open_etcd(parts: SplitResult) -> Store:
+    # What gRPC's core says on stderr, in a form of its own, our errors say in words.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Late: gRPC takes 12 MB and 0.1 s that one machine has no use for.
     from coil.store.etcd import EtcdClient, EtcdStore, parse_address
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote
@@ -128,7 +129,26 @@ def _read_tls(parameters: dict[str, str]) -> Tls | None:
         return None
     if ("cert" in files) != ("key" in files):
         raise ConfigError(f"a client certificate needs both cert= and key=; {_form()}")
+    _check_tls(parameters)
     return Tls(files.get("ca"), files.get("cert"), files.get("key"))
+
+
+def _check_tls(files: dict[str, str]) -> None:
+    """Whether TLS can use these files: gRPC would only say so by never connecting."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if "ca" in files:
+            context.load_verify_locations(files["ca"])
+    except ssl.SSLError as exc:
+        raise ConfigError(f"ca={files['ca']} holds no certificate that can be read") from exc
+    try:
+        if "cert" in files:
+            context.load_cert_chain(files["cert"], files["key"], password=lambda: "")
+    except ssl.SSLError as exc:
+        raise ConfigError(
+            f"cert={files['cert']} and key={files['key']} are not a certificate and its key "
+            "(without a passphrase)"
+        ) from exc
 
 
 def _read(name: str, text: str) -> bytes:

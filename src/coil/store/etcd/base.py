@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from coil.domain.block import BlockClaim
+from coil.domain.block import BlockClaim, BlockId
 from coil.domain.codec import claim_from_json
 from coil.domain.errors import CoilError
 from coil.process.retry import Backoff, sleep
@@ -43,6 +43,13 @@ class EtcdPart:
             "value, or delete the key with etcdctl del",
             key=pair.key,
         )
+
+    def to_block_id(self, pair: KeyValue) -> BlockId:
+        """Which block a key is about. Raises StoreCorrupt."""
+        try:
+            return self._keys.block_id(pair.key)
+        except ValueError as exc:
+            raise self.corrupt(pair, exc) from exc
 
     def to_claim(self, pair: KeyValue) -> BlockClaim:
         """The claim that a key of ``blocks/`` or ``owned/`` holds. Raises StoreCorrupt."""

@@ -18,7 +18,7 @@ from coil.domain.errors import CoilError
 from coil.domain.names import NodeName, PoolName, RackName
 from coil.store.contract import Release
 from coil.store.errors import StoreConflict, StoreUnavailable
-from coil.store.etcd.search import EtcdSearch, Sight
+from coil.store.etcd.search import NOBODY, EtcdSearch, Sight
 from coil.store.etcd.wire import (
     KeyValue,
     Operation,
@@ -164,7 +164,7 @@ class EtcdBlocks(EtcdSearch):
         return Release.RELEASED if done.succeeded else Release.NOT_OWNER
 
     async def list_node_blocks(self, node: NodeName) -> list[BlockClaim]:
-        """See the contract. A copy without the claim it is of does not count."""
+        """See the contract. A copy only says where to look: the claim itself counts."""
         return (await self._read_node(node))[1]
 
     def watch_node_blocks(self, node: NodeName) -> AsyncIterator[list[BlockClaim]]:
@@ -173,17 +173,26 @@ class EtcdBlocks(EtcdSearch):
 
     async def _read_node(self, node: NodeName) -> tuple[int, list[BlockClaim]]:
         found = await self._client.read(get_below(self._keys.owned(node)))
-        copies = [self.to_claim(pair) for pair in found.pairs(0)]
-        originals: set[BlockClaim] = set()
-        for part in _batched(list(_runs(copies)), _MOST_READS):
+        copies = {pair.key: pair for pair in found.pairs(0)}
+        blocks = list(self.readable(copies.values(), self.to_block_id))
+        claims: list[BlockClaim] = []
+        for part in _batched(list(_runs(blocks)), _MOST_READS):
             spans = [self._span(pool, begin, end) for pool, begin, end in part]
             asked = await self._client.read(*spans)
-            originals.update(
-                self.to_claim(pair)
-                for position in range(len(part))
-                for pair in asked.pairs(position)
-            )
-        return found.revision, [copy for copy in copies if copy in originals]
+            pairs = [pair for position in range(len(part)) for pair in asked.pairs(position)]
+            for block, pair in self.readable(pairs, lambda pair: (self.to_block_id(pair), pair)):
+                copy = copies[self._keys.owned_block(node, block)]
+                claims.append(self._believed(pair, copy))
+        return found.revision, [claim for claim in claims if claim.node == node]
+
+    def _believed(self, pair: KeyValue, copy: KeyValue) -> BlockClaim:
+        """What a claim's key says. While it cannot be read its copy counts: nobody can claim it.
+
+        Raises StoreCorrupt when neither can be read.
+        """
+        for each in self.readable([pair], self.to_claim):
+            return each
+        return self.to_claim(copy)
 
     def _span(self, pool: PoolName, begin: int, end: int) -> Operation:
         return get_between(self._keys.block_at(pool, begin), self._keys.block_at(pool, end))
@@ -208,14 +217,15 @@ class EtcdBlocks(EtcdSearch):
 
     async def list_ranges(self, pool: PoolName) -> dict[int, RackName]:
         """See the contract."""
-        return dict((await self.look(pool)).owners)
+        owners = (await self.look(pool)).owners
+        return {first: rack for first, rack in owners.items() if rack != NOBODY}
 
 
-def _runs(claims: Sequence[BlockClaim]) -> Iterator[tuple[PoolName, int, int]]:
-    """The fewest spans that hold these blocks and no others; ``claims`` in order."""
+def _runs(blocks: Sequence[BlockId]) -> Iterator[tuple[PoolName, int, int]]:
+    """The fewest spans that hold these blocks and no others; ``blocks`` in order."""
     run: tuple[PoolName, int, int] | None = None
-    for claim in claims:
-        pool, index = claim.id.pool, claim.id.index
+    for block in blocks:
+        pool, index = block.pool, block.index
         if run and (pool, index) == (run[0], run[2]):
             run = run[0], run[1], index + 1
             continue

@@ -32,6 +32,7 @@ class Outcome(Enum):
 _NOT_SENT = (
     "failed to connect to all addresses",
     "DNS resolution failed",
+    "errors resolving",
     "Name resolution",
     "etcdserver: no leader",
     "etcdserver: not leader",
@@ -89,15 +90,26 @@ _CONFIG = {
     "user name is empty": "wants a user: write etcd://USER:PASSWORD@HOST:PORT",
 }
 _HINTS = {
-    "CERTIFICATE_VERIFY_FAILED": "its certificate is not signed by ca= or not for this name",
-    "certificate verify failed": "its certificate is not signed by ca= or not for this name",
+    "certificate has expired": "its certificate has expired",
+    "certificate is not yet valid": "its certificate is not valid yet, or this clock is wrong",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not signed by ca=",
+    "certificate verify failed": "its certificate is not signed by ca=",
+    "Hostname Verification Check failed": (
+        "its certificate is not for this name: write the endpoint as the certificate names it"
+    ),
     "WRONG_VERSION_NUMBER": "it does not speak TLS: leave ca= out of the URL",
     "wrong version number": "it does not speak TLS: leave ca= out of the URL",
-    "ertificate required": "it wants a client certificate: give cert= and key=",
-    "bad certificate": "it does not accept the client certificate of cert=",
+    "TSI_DATA_CORRUPTED": (
+        "it refuses this client: give cert= and key= of a certificate that its authority signed "
+        "and that has not expired"
+    ),
+    "Failed parsing HTTP/2": "what listens there is not etcd, or wants TLS: then give ca=",
+    "Socket closed": "it closed the connection: if it wants TLS give ca=",
+    "before receiving SETTINGS frame": "it did not answer in time",
     "Deadline Exceeded": "it did not answer in time",
     "Connection refused": "nothing listens there",
     "DNS resolution failed": "the name cannot be resolved",
+    "errors resolving": "the name cannot be resolved",
     "Name resolution": "the name cannot be resolved",
     "database space exceeded": (
         "its database is full: compact and defragment it, then etcdctl alarm disarm"

@@ -70,8 +70,13 @@ class EtcdNodes(EtcdPart):
         return not record.says_more_than(before) and record.seen - before.seen < _REWRITE_SECONDS
 
     def _check_free(self, record: NodeRecord, node: KeyValue | None, life: KeyValue | None) -> None:
-        there = self._to_record(node) if node else None
         living = self._to_holder(life) if life else None
+        there: NodeRecord | None = None
+        # What cannot be read may be another's: only who is known to be alive here writes it anew.
+        if node and living != record.holder:
+            there = self._to_record(node)
+        elif node:
+            there = next(self.readable([node], self._to_record), None)
         if may_hold(record.holder, there.holder if there else None, living):
             return
         self._lease, self._written = 0, None

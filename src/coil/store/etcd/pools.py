@@ -7,7 +7,7 @@ written since. Operators are few, so this is a key range that may be contended n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from coil.domain.codec import pool_from_json, pool_to_json
@@ -17,7 +17,6 @@ from coil.domain.pool import Pool, Subnet, check_overlap
 from coil.store.errors import StoreConflict
 from coil.store.etcd.base import EtcdPart
 from coil.store.etcd.wire import (
-    Found,
     KeyValue,
     delete,
     delete_below,
@@ -39,11 +38,11 @@ class EtcdPools(EtcdPart):
         """See the contract."""
         key = self._keys.pool(pool.name)
         async for _ in self._client.attempts():
-            revision, there = await self._read_pools()
-            if any(other.name == pool.name for other in there):
+            found = await self._client.read(get_below(self._keys.pools))
+            if any(pair.key == key for pair in found.pairs(0)):
                 raise PoolExists(f"pool {pool.name} exists already", pool=pool.name)
-            _check_apart(pool, there)
-            conditions = [is_absent(key), none_newer(self._keys.pools, revision)]
+            _check_apart(pool, map(self._to_pool, found.pairs(0)))
+            conditions = [is_absent(key), none_newer(self._keys.pools, found.revision)]
             if (await self._client.write(conditions, [put(key, _value(pool))])).succeeded:
                 return
         raise self._conflict(pool.name)
@@ -57,16 +56,19 @@ class EtcdPools(EtcdPart):
         return await self._change(name, lambda pool: replace(pool, cordoned=cordoned))
 
     async def _change(self, name: PoolName, change: Callable[[Pool], Pool]) -> Pool:
+        key = self._keys.pool(name)
         async for _ in self._client.attempts():
             found = await self._client.read(get_below(self._keys.pools))
-            there = {pool.name: (pair, pool) for pair, pool in self._to_pools(found)}
-            if name not in there:
+            pairs = {pair.key: pair for pair in found.pairs(0)}
+            if key not in pairs:
                 raise pool_not_found(name)
-            pair, before = there.pop(name)
+            pair = pairs.pop(key)
+            before = self._to_pool(pair)
             after = change(before)
             if after == before:
                 return before
-            _check_apart(after, [other for _pair, other in there.values()])
+            if after.subnets != before.subnets:
+                _check_apart(after, map(self._to_pool, pairs.values()))
             conditions = [is_unchanged(pair), none_newer(self._keys.pools, found.revision)]
             if (await self._client.write(conditions, [put(pair.key, _value(after))])).succeeded:
                 return after
@@ -108,10 +110,7 @@ class EtcdPools(EtcdPart):
 
     async def _read_pools(self) -> tuple[int, Sequence[Pool]]:
         found = await self._client.read(get_below(self._keys.pools))
-        return found.revision, [pool for _pair, pool in self._to_pools(found)]
-
-    def _to_pools(self, found: Found) -> list[tuple[KeyValue, Pool]]:
-        return [(pair, self._to_pool(pair)) for pair in found.pairs(0)]
+        return found.revision, list(self.readable(found.pairs(0), self._to_pool))
 
     def _to_pool(self, pair: KeyValue) -> Pool:
         name = pair.key.removeprefix(self._keys.pools)
@@ -128,5 +127,5 @@ def _value(pool: Pool) -> bytes:
     return pool_to_json(pool).encode()
 
 
-def _check_apart(pool: Pool, others: Sequence[Pool]) -> None:
+def _check_apart(pool: Pool, others: Iterable[Pool]) -> None:
     check_overlap(subnet for each in (*others, pool) for subnet in each.subnets)

@@ -26,7 +26,7 @@ from coil.store.etcd.wire import (
     KeyValue,
     Operation,
     choice,
-    count_below,
+    count_between,
     get,
     get_below,
     get_names,
@@ -44,6 +44,8 @@ _SEARCHED_RANGES = 1 << 12
 _GROWTHS = 8
 """Turns of a rack that has no free block: neighbours that start with us are served while it doubles
 from 1 to 128 ranges, and what it then has not found in ranges is better found anywhere."""
+NOBODY = RackName("")
+"""No rack has this name."""
 _PAGE = 1000
 """Keys of a request when a pool is nearly full and has to be searched."""
 _GAPS = 64
@@ -91,8 +93,10 @@ class EtcdSearch(EtcdPools):
         if not found.pairs(0):
             raise pool_not_found(name)
         pair = found.pairs(0)[0]
-        owners = dict(self._to_range(each) for each in found.pairs(1))
-        return Sight(pair, self._to_pool(pair), owners)
+        pool = self._to_pool(pair)
+        firsts = self.readable(found.pairs(1), lambda each: (self._first(pool, each), each))
+        owners = {first: self._owner(each) for first, each in firsts}
+        return Sight(pair, pool, owners)
 
     async def find_free(self, name: PoolName, node: NodeName, rack: RackName | None) -> Offer:
         """Free blocks, where they should be if possible.
@@ -177,14 +181,17 @@ class EtcdSearch(EtcdPools):
         spans = list(_joined(ranges))
         found = await self._client.read(*(self._names(pool, begin, end) for begin, end in spans))
         taken = {
-            self.index(pair) for position in range(len(spans)) for pair in found.pairs(position)
+            index
+            for position in range(len(spans))
+            for index in self.readable(found.pairs(position), self.index)
         }
         return [index for span in spans for index in range(*span) if index not in taken]
 
     async def _free_anywhere(self, pool: Pool, who: str) -> list[int]:
         """Search the whole pool, from a place of one's own on. Raises OutOfBlocks."""
         size = min(pool.block_count, MAX_INDEX + 1)
-        taken = (await self._client.read(count_below(self._keys.blocks(pool.name)))).count(0)
+        keys = self._keys.block_at(pool.name, 0), self._keys.block_at(pool.name, size)
+        taken = (await self._client.read(count_between(*keys))).count(0)
         # Only this is of one moment: a search may pass by what is given back behind it.
         if taken >= size:
             raise out_of_blocks(pool)
@@ -195,8 +202,8 @@ class EtcdSearch(EtcdPools):
         """Some free indexes from ``begin`` to before ``end``."""
         while begin < end:
             found = await self._client.read(self._names(pool, begin, end, limit=_PAGE))
-            page = [self.index(pair) for pair in found.pairs(0)]
-            last = page[-1] + 1 if len(page) == _PAGE else end
+            page = list(self.readable(found.pairs(0), self.index))
+            last = page[-1] + 1 if page and len(found.pairs(0)) == _PAGE else end
             taken = set(page)
             gaps = (index for index in range(begin, last) if index not in taken)
             free = list(islice(gaps, _GAPS))
@@ -210,17 +217,28 @@ class EtcdSearch(EtcdPools):
         return get_names(*keys, limit=limit)
 
     def index(self, pair: KeyValue) -> int:
-        """Which block a key below ``blocks/`` is about. Raises StoreCorrupt."""
+        """Of the block that a key is about. Raises StoreCorrupt."""
+        return self.to_block_id(pair).index
+
+    def _first(self, pool: Pool, pair: KeyValue) -> int:
+        """The first block of the range that a key is about. Raises StoreCorrupt."""
+        first = self.index(pair)
         try:
-            return self._keys.block_id(pair.key).index
+            if range_of(pool, first).first == first:
+                return first
         except ValueError as exc:
             raise self.corrupt(pair, exc) from exc
+        raise self.corrupt(pair, "no range begins there")
 
-    def _to_range(self, pair: KeyValue) -> tuple[int, RackName]:
+    def _owner(self, pair: KeyValue) -> RackName:
+        """Whose a range is. One that cannot be read is taken all the same: it is nobody's."""
+        return next(self.readable([pair], self._to_rack), NOBODY)
+
+    def _to_rack(self, pair: KeyValue) -> RackName:
         try:
             match read_json(pair.value.decode()):
                 case {"rack": str(rack)}:
-                    return self._keys.block_id(pair.key).index, parse_rack_name(rack)
+                    return parse_rack_name(rack)
         except (CoilError, ValueError) as exc:
             raise self.corrupt(pair, exc) from exc
         raise self.corrupt(pair, "it names no rack")

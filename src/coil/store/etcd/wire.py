@@ -176,9 +176,9 @@ def get_names(begin: str, end: str, *, limit: int = 0) -> Operation:
     return _get_range(begin, end.encode(), keys_only=True, limit=limit)
 
 
-def count_below(prefix: str) -> Operation:
-    """Count the keys that begin with ``prefix``."""
-    return _get_range(prefix, prefix_end(prefix), count_only=True)
+def count_between(begin: str, end: str) -> Operation:
+    """Count the keys from ``begin`` to before ``end``."""
+    return _get_range(begin, end.encode(), count_only=True)
 
 
 def _get_range(begin: str, end: bytes, **fields: Any) -> Operation:

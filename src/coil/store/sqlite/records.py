@@ -11,6 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from coil.domain.block import MAX_INDEX, BlockClaim, BlockId
 from coil.domain.codec import pool_from_json, pool_to_json
 from coil.domain.errors import CoilError, PoolInUse
@@ -21,15 +23,23 @@ from coil.store.errors import StoreCorrupt
 from coil.store.messages import pool_in_use, pool_not_found
 
 T = TypeVar("T")
+Row = TypeVar("Row")
+_log = structlog.get_logger()
 _BlockRow = tuple[str, int, str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Reads and writes rows. Every method raises StoreCorrupt for a row that cannot be read."""
+    """Reads and writes rows.
+
+    Lists of pools, and of claims of more than one node, leave out a row that cannot be read and
+    tell it once; every other method raises StoreCorrupt for one.
+    """
 
     connection: sqlite3.Connection
     path: Path
+    told: set[str]
+    """What was told of rows that cannot be read."""
 
     def identity(self) -> str:
         """The store's name for itself."""
@@ -52,9 +62,9 @@ class Records:
         return self._to_pool(*self.connection.execute(query, (name,)).fetchone())
 
     def list_pools(self) -> list[Pool]:
-        """All pools, by name."""
-        rows = self.connection.execute("SELECT name, spec FROM pools ORDER BY name")
-        return [self._to_pool(*row) for row in rows.fetchall()]
+        """All pools that can be read, by name."""
+        rows = self.connection.execute("SELECT name, spec FROM pools ORDER BY name").fetchall()
+        return list(self._readable(rows, lambda row: self._to_pool(*row)))
 
     def insert_pool(self, pool: Pool) -> None:
         """Add a pool. Raises SubnetOverlap."""
@@ -65,7 +75,8 @@ class Records:
 
     def update_pool(self, pool: Pool) -> None:
         """Replace a pool that is there. Raises SubnetOverlap."""
-        self._check_apart(pool)
+        if pool.subnets != self.get_pool(pool.name).subnets:
+            self._check_apart(pool)
         self.connection.execute(
             "UPDATE pools SET spec = ? WHERE name = ?", (pool_to_json(pool), pool.name)
         )
@@ -80,7 +91,8 @@ class Records:
         self.connection.execute("DELETE FROM pools WHERE name = ?", (name,))
 
     def _check_apart(self, pool: Pool) -> None:
-        others = (other for other in self.list_pools() if other.name != pool.name)
+        rows = self.connection.execute("SELECT name, spec FROM pools WHERE name != ?", (pool.name,))
+        others = [self._to_pool(*row) for row in rows.fetchall()]
         check_overlap(subnet for each in (*others, pool) for subnet in each.subnets)
 
     def node_claims(self, node: NodeName) -> list[BlockClaim]:
@@ -89,7 +101,8 @@ class Records:
 
     def pool_claims(self, pool: PoolName) -> list[BlockClaim]:
         """Claims of one pool, by index."""
-        return self._claims("pool = ? ORDER BY idx", (pool,))
+        rows = self._rows("pool = ? ORDER BY idx", (pool,))
+        return list(self._readable(rows, self._to_claim))
 
     def survey(self) -> Survey:
         """All pools and claims, and which rows are neither."""
@@ -121,7 +134,7 @@ class Records:
 
     def all_claims(self) -> list[BlockClaim]:
         """All claims, by pool and index."""
-        return self._claims("true ORDER BY pool, idx", ())
+        return list(self._readable(self._rows("true ORDER BY pool, idx", ()), self._to_claim))
 
     def find_claim(self, pool: PoolName, index: int) -> BlockClaim | None:
         """The claim on one block."""
@@ -181,8 +194,20 @@ class Records:
         return bool(deleted)
 
     def _claims(self, condition: str, values: tuple[str | int, ...]) -> list[BlockClaim]:
+        return [self._to_claim(row) for row in self._rows(condition, values)]
+
+    def _rows(self, condition: str, values: tuple[str | int, ...]) -> list[_BlockRow]:
         query = f"SELECT pool, idx, node, revision FROM blocks WHERE {condition}"  # noqa: S608
-        return [self._to_claim(row) for row in self.connection.execute(query, values).fetchall()]
+        return self.connection.execute(query, values).fetchall()
+
+    def _readable(self, rows: Iterable[Row], read: Callable[[Row], T]) -> Iterator[T]:
+        for row in rows:
+            try:
+                yield read(row)
+            except StoreCorrupt as exc:
+                if exc.message not in self.told:
+                    self.told.add(exc.message)
+                    _log.error("left out what cannot be read", reason=exc.message)
 
     def _to_pool(self, name: str, spec: str) -> Pool:
         try:

@@ -36,6 +36,7 @@ class Session:
         self._connection: sqlite3.Connection | None = None
         self._file_id: FileId | None = None
         self._version = 0
+        self._told: set[str] = set()
 
     def open(self) -> None:
         """Open and check the file unless it is open. Raises ConfigError, StoreError."""
@@ -100,7 +101,7 @@ class Session:
         connection = self._connected()
         connection.execute(f"BEGIN {kind}")
         try:
-            yield Records(connection, self.path)
+            yield Records(connection, self.path, self._told)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
