@@ -8,7 +8,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from coil import __version__
-from coil.ctl import audit, conflist, doctor, explain, router_config
+from coil.ctl import audit, conflist, doctor, explain, router_config, simulate
 from coil.ctl.address import address_group
 from coil.ctl.block import block_group
 from coil.ctl.common import common_options
@@ -35,6 +35,7 @@ audit.add_to(main)
 explain.add_to(main)
 conflist.add_to(main)
 doctor.add_to(main)
+simulate.add_to(main)
 router_config.add_to(main)
 
 

@@ -1,0 +1,1 @@
+"""A data centre in memory, on the real allocator and the real claim code."""
