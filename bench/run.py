@@ -13,7 +13,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import daemon, execs, runtime, traffic
+from bench import daemon, execs, lab, runtime, traffic
 from bench.rig import ROOT, rig
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +27,7 @@ FIGURES = {
     "endurance": daemon.endurance,
     "traffic": traffic.throughput,
     "sandboxes": runtime.sandboxes,
+    "lab": lab.forty_nodes,
 }
 
 

@@ -236,3 +236,18 @@ def test_every_router_runs_what_coilctl_router_config_prints(lab, command, machi
     words += [f"--neighbour={n.address},{n.asn},{n.name}" for n in router.neighbours]
     printed = command("shell", machine, "--", "coilctl", "router-config", "bird", *words)
     assert lab.files.of(machine).joinpath("bird.conf").read_text() == printed
+
+
+def test_what_a_lab_was_made_of_may_be_lost_and_down_still_works(name):
+    assert run_lab("up", *SMALL, name=name).returncode == 0
+    record = Files(name).directory / "lab.json"
+    for content in ("", "[]", '{"spines": 0}', '{"moons": 1}'):
+        record.write_text(content)
+        done = run_lab("status", name=name)
+        assert done.returncode == 1
+        assert done.stderr.startswith("coil-lab: ")
+        assert "down" in done.stderr
+    record.unlink()
+    assert "there is no lab" in run_lab("status", name=name).stderr
+    assert run_lab("down", name=name).returncode == 0
+    assert nothing_is_left(name)

@@ -114,8 +114,11 @@ class Files:
             return Shape(**{**found, "families": tuple(found["families"])})
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError) as exc:
-            raise LabError(f"{self.directory}/lab.json is not readable: {exc}; use down") from exc
+        except (ValueError, TypeError, KeyError, RequestError) as exc:
+            raise LabError(
+                f"{self.directory}/lab.json tells of no lab that can be ({exc}); remove what is "
+                f"there with: coil-lab down --name {self.lab}"
+            ) from exc
 
     def get_shape(self) -> Shape:
         """As ``find_shape``. Raises NoLab."""

@@ -74,7 +74,6 @@ class Stream:
         self._output = output
         argv = ("ping", "-n", "-D", "-i", str(_STREAM_INTERVAL), str(address))
         self._process = pod.host.start(*argv, log=output)
-        until(self._answers, f"{address} answers {pod.name}")
 
     def wait_more(self, count: int) -> None:
         """Until so many more requests are answered."""
@@ -115,6 +114,8 @@ def streams(pod: Pod, other: Pod) -> Iterator[list[Stream]]:
             output = stack.enter_context(tempfile.TemporaryFile("a+b"))
             made.append(Stream(pod, address, output))
             stack.callback(made[-1].kill)
+        for stream in made:
+            stream.wait_more(1)
         yield made
 
 
