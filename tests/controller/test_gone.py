@@ -18,6 +18,11 @@ def exported(machine):
     return set(machine.routes(119))
 
 
+def announces(machine, block):
+    """Also before its table is there."""
+    return block in machine.host.run("ip", "route", "show", "table", "119", check=False).stdout
+
+
 def names(machine):
     """Of the nodes that have a record or blocks."""
     return {row["name"] for row in machine.listing("node", "list")}
@@ -57,6 +62,35 @@ def test_blocks_of_a_node_that_is_gone_go_to_others_and_it_does_not_get_them_bac
     assert gone.cni("ADD", "c2", pods(), timeout=3).code == 11
     assert exported(gone) == set()
     gone.delete("c1")
+
+
+def test_a_node_that_was_cut_off_from_all_never_announces_a_block_beside_its_new_owner(
+    cluster, controller, pods
+):
+    """Its coild runs all the while: nobody tells it that it is taken for gone."""
+    lost, other = cluster.node(pool=TINY), cluster.node()
+    lost.add("c1", pods())
+    (block,) = exported(lost)
+    both = []
+
+    def watched(condition):
+        def ask():
+            if announces(lost, block) and announces(other, block):
+                both.append(block)
+            return condition()
+
+        return ask
+
+    cluster.unplug(lost)
+    until(watched(lambda: names(other) == {"n1"}), "the node is collected", 60)
+    until(watched(lambda: other.cni("ADD", "c1", pods()).status == 0), "it has the block", 20)
+    assert exported(other) == {block}
+    cluster.plug(lost)
+    until(watched(lambda: names(other) == {"n0", "n1"}), "the node is back", 30)
+    until(watched(lambda: not lost.listing("block", "list", "--node", "n0")), "it owns nothing", 20)
+    assert exported(lost) == set()
+    assert not both
+    lost.delete("c1")
 
 
 def test_a_node_that_only_lost_the_store_keeps_its_blocks_and_is_reported(

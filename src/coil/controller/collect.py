@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 
 import structlog
 
@@ -11,11 +12,12 @@ from coil.controller.settings import Settings
 from coil.controller.steps import BLOCK_TAKEN, BLOCKS_TAKEN, NAME_TAKEN, NODE_JUDGED, StepHook
 from coil.controller.witness import Witness
 from coil.domain.gone import Judgement, Silence, Word, find_grace_fault, judge
-from coil.domain.names import NodeName, PoolName
+from coil.domain.names import NodeName
 from coil.domain.node import NodeRecord
 from coil.domain.survey import Survey
 from coil.process.problems import Problems
 from coil.store.contract import Release, Store
+from coil.store.release import take_blocks
 
 _log = structlog.get_logger()
 
@@ -57,9 +59,8 @@ class Collector:
         judgement = await self._judge(survey, overdue)
         self._problems.replace("node", judgement.kept)
         blocks = nodes = 0
-        pools = {pool.name for pool in survey.pools}
         for record in judgement.gone:
-            taken, is_gone = await self._take(record, pools)
+            taken, is_gone = await self._take(record)
             blocks, nodes = blocks + taken, nodes + is_gone
         return nodes, blocks
 
@@ -73,9 +74,10 @@ class Collector:
         for witness in self._witnesses:
             for name, word in (await witness.ask(silent, survey.nodes)).items():
                 words[name].append(word)
-        return judge(survey.nodes, overdue, words, most=self._settings.most_missing / 100)
+        judgement = judge(survey.nodes, overdue, words, most=self._settings.most_missing / 100)
+        return _without_unknown_pools(judgement, survey)
 
-    async def _take(self, record: NodeRecord, pools: set[PoolName]) -> tuple[int, bool]:
+    async def _take(self, record: NodeRecord) -> tuple[int, bool]:
         """Blocks one by one, the name last; how many, and whether the node is no more.
 
         Each step is taken only as long as this one leads and the node does not show itself; a
@@ -84,29 +86,37 @@ class Collector:
         _log.warning("node is gone", node=record.name)
         self._step(NODE_JUDGED)
         taken = 0
-        claims = await self._store.list_node_blocks(record.name)
-        # Of a block whose pool cannot be read nobody knows whether it has cooled.
-        takeable = [claim for claim in claims if claim.id.pool in pools]
-        for claim in takeable:
-            if not self._is_leading():
-                return taken, False
-            outcome = await self._store.take_block(claim, record)
-            if outcome is Release.NOT_GONE:
-                _log.warning("node came back: the rest stays its own", node=record.name)
-                return taken, False
-            taken += outcome is Release.RELEASED
-            _log.info(
-                "block taken back",
-                node=record.name,
-                block=str(claim.id),
-                outcome=outcome.value,
-            )
-            self._step(BLOCK_TAKEN)
+        async with aclosing(take_blocks(self._store, record)) as steps:
+            while self._is_leading() and (step := await anext(steps, None)):
+                claim, outcome = step
+                if outcome is Release.NOT_GONE:
+                    _log.warning("node came back: the rest stays its own", node=record.name)
+                    return taken, False
+                taken += outcome is Release.RELEASED
+                _log.info(
+                    "block taken back",
+                    node=record.name,
+                    block=str(claim.id),
+                    outcome=outcome.value,
+                )
+                self._step(BLOCK_TAKEN)
         self._step(BLOCKS_TAKEN)
-        if takeable != claims or not self._is_leading():
-            return taken, False
-        gone = await self._store.take_name(record)
+        gone = self._is_leading() and await self._store.take_name(record)
         self._step(NAME_TAKEN)
         if gone:
             _log.info("node collected", node=record.name, blocks=taken)
         return taken, gone
+
+
+def _without_unknown_pools(judgement: Judgement, survey: Survey) -> Judgement:
+    """Keep nodes with blocks of pools that cannot be read: nobody knows how long these cool."""
+    known = {pool.name for pool in survey.pools}
+    owners = {claim.node: claim.id for claim in survey.claims if claim.id.pool not in known}
+    reason = "is gone, but its block {} is of a pool that cannot be read: how long does it cool?"
+    kept: dict[str, str] = {
+        record.name: reason.format(owners[record.name])
+        for record in judgement.gone
+        if record.name in owners
+    }
+    gone = tuple(record for record in judgement.gone if record.name not in kept)
+    return Judgement(gone, {**judgement.kept, **kept})

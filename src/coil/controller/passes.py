@@ -93,7 +93,7 @@ class Passes:
         """False when it should be tried again soon."""
         if not self._leadership.is_leading:
             self.seen = None
-            self._problems.keep_only({"store", "leader"})
+            self._problems.keep_only({"leader"})
             return True
         if self._term != self._leadership.term:
             self._term = self._leadership.term

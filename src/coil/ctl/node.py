@@ -13,10 +13,10 @@ from coil.ctl.output import ago, show_object, show_rows
 from coil.domain.block import BlockId
 from coil.domain.errors import InvalidPool, NodeAlive, NodeNotFound
 from coil.domain.names import NodeName, PoolName, parse_node_name
-from coil.domain.node import NodeStatus
+from coil.domain.node import NodeRecord, NodeStatus
 from coil.domain.pool import Pool
-from coil.store.contract import Store
-from coil.store.release import release_node
+from coil.store.contract import Release, Store
+from coil.store.release import release_node, take_blocks
 
 _DANGER = """{node} may still be running: then its pods go on using their addresses, and its routing
 daemon goes on announcing them, until its coild has asked the store again. Another node may be given
@@ -132,8 +132,25 @@ def release(context: Context, name: str, *, force: bool, yes: bool) -> None:
     if not yes:
         click.echo(_DANGER.format(node=node))
         click.confirm(f"release {count} blocks of {node}?", abort=True)
-    released = with_store(context, lambda store: release_node(store, node))
-    click.echo(f"node {node} released: {len(released)} blocks are free")
+
+    async def take(store: Store) -> int:
+        if found is None or force:
+            return len(await release_node(store, node))
+        return await _take(store, found.record)
+
+    click.echo(f"node {node} released: {with_store(context, take)} blocks are free")
+
+
+async def _take(store: Store, record: NodeRecord) -> int:
+    """Take all, unless the node came back since it was looked at; how many blocks were taken."""
+    taken = 0
+    async for _claim, outcome in take_blocks(store, record):
+        taken += outcome is Release.RELEASED
+    if not await store.take_name(record):
+        raise NodeAlive(
+            f"node {record.name} came back: {taken} of its blocks were released, it keeps the rest"
+        )
+    return taken
 
 
 def _block(pools: Mapping[PoolName, Pool], block: BlockId, used: int | None) -> dict[str, object]:

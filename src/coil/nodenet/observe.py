@@ -138,9 +138,12 @@ def has_way_out(netlink: NetlinkSocket) -> bool:
 
 
 def host_addresses(netlink: NetlinkSocket) -> tuple[IPv4Address | IPv6Address, ...]:
-    """The addresses others can reach this host by: global ones, of no container, sorted."""
+    """The addresses others can reach this host by: global ones, of no container, sorted.
+
+    Of links that are up: kube-proxy keeps those of all services on one that is not.
+    """
     links = [parse_link(payload) for _kind, payload in netlink.dump(m.dump_links())]
-    hosts = {link.ifindex for link in links if not find_owner(link.alias)}
+    hosts = {link.ifindex for link in links if link.up and not find_owner(link.alias)}
     found = {
         entry.address
         for version in VERSIONS

@@ -1,0 +1,178 @@
+"""coil-controller as a program: its options, how it ends, what it answers. Its store is SQLite."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+import pytest
+
+from coil.lab.etcd import free_port
+from coil.lab.host import end
+from coil.lab.node import PROGRAMS
+from coil.lab.wait import until
+
+PROGRAM = PROGRAMS / "coil-controller"
+
+
+@pytest.fixture
+def store(tmp_path):
+    return f"sqlite://{tmp_path}/store.db"
+
+
+@pytest.fixture
+def ctl(store):
+    def run(*words):
+        done = subprocess.run(
+            [PROGRAMS / "coilctl", "--store", store, *words], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def run(store):
+    """Runs it to its end."""
+
+    def call(*options, **environment):
+        return subprocess.run(
+            [PROGRAM, "--store", store, *options],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, **environment},
+        )
+
+    return call
+
+
+@pytest.fixture
+def start(store, tmp_path):
+    """Starts replicas that serve; returns them and how to ask them."""
+    started = []
+
+    def call(*options, **environment):
+        port = free_port()
+        with (tmp_path / f"log-{port}").open("wb") as log:
+            process = subprocess.Popen(
+                [PROGRAM, "--store", store, f"--metrics-addr=127.0.0.1:{port}", *options],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **environment},
+            )
+        started.append(process)
+
+        def get(path):
+            try:
+                with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                    return answer.status, answer.read().decode()
+            except HTTPError as exc:
+                return exc.code, exc.read().decode()
+            except URLError:
+                return 0, ""
+
+        until(lambda: get("/health")[0] == 200, "it serves", 20)
+        return process, get
+
+    yield call
+    for process in started:
+        end(process)
+
+
+def test_on_one_machine_it_counts_blocks_and_takes_nothing(start, ctl):
+    ctl("pool", "create", "default", "10.0.0.0/24")
+    process, get = start("--period=0.2")
+    until(lambda: get("/ready")[0] == 200, "it is ready", 20)
+    until(lambda: json.loads(get("/status")[1])["passes"], "it has looked", 20)
+    text = get("/metrics")[1]
+    assert 'coil_controller_max_blocks{pool="default"} 8.0' in text
+    assert 'coil_controller_allocated_blocks{pool="default"} 0.0' in text
+    assert "coil_controller_leader 1.0" in text
+    assert 'coil_controller_problems{kind="store"} 0.0' in text
+    assert get("/nothing")[0] == 404
+    assert "leads" in ctl("audit")
+    assert end(process) == 0
+    assert "none leads" in ctl("audit")
+
+
+def test_replicas_on_one_machine_have_one_leader(start, ctl):
+    ctl("pool", "create", "default", "10.0.0.0/24")
+    (first, get_first), (_second, get_second) = start("--lease=2"), start("--lease=2")
+    until(lambda: "leader 1.0" in get_first("/metrics")[1], "the first leads")
+    assert "leader 0.0" in get_second("/metrics")[1]
+    assert "max_blocks" not in get_second("/metrics")[1]
+    assert get_second("/ready")[0] == 200
+    first.kill()
+    until(lambda: "max_blocks" in get_second("/metrics")[1], "the second goes on", 30)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--grace=5"], "--short-grace"),
+        (["--grace=0", "--short-grace"], "positive"),
+        (["--grace=130"], "more than 130"),
+        (["--period=0"], "period"),
+        (["--lease=1"], "lease"),
+        (["--most-missing=101"], "percent"),
+        (["--metrics-addr=9385"], "HOST:PORT"),
+        (["--store=redis://x"], "sqlite:///"),
+        (["--metrics-addr=192.0.2.1:9385"], "cannot listen on 192.0.2.1:9385"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(run, ctl, options, says):
+    ctl("pool", "create", "default", "10.0.0.0/24")  # cools for 130 s
+    done = run(*options)
+    assert done.returncode == 78
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("coil-controller: ")
+    assert says in last
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_command_line_is_told_apart(run):
+    done = run("--graze=5")
+    assert done.returncode == 2
+    assert "--graze" in done.stderr
+
+
+def test_settings_come_from_flags_environment_and_file_in_this_order(run, tmp_path):
+    config = tmp_path / "c.toml"
+    config.write_text('grace = 111\nperiod = 7\nlease = 9\n"most-missing" = 3\n')
+    done = run("--config", str(config), "--grace=333", "--print-config", COIL_PERIOD="8")
+    shown = json.loads(done.stdout)
+    assert (shown["grace"], shown["period"], shown["lease"], shown["most-missing"]) == (
+        333,
+        8,
+        9,
+        3,
+    )
+    config.write_text("graze = 1")
+    assert "graze" in run("--config", str(config)).stderr
+    hidden = run("--print-config", "--store=etcd://u:secret@h:1/x").stdout
+    assert "secret" not in hidden
+
+
+def test_it_tells_systemd_that_it_serves_and_that_it_ends(start, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        process, _get = start(NOTIFY_SOCKET=str(tmp_path / "notify"))
+        assert manager.recv(100) == b"READY=1"
+        process.send_signal(signal.SIGINT)
+        assert manager.recv(100) == b"STOPPING=1"
+        assert process.wait(20) == 0
+
+
+def test_a_store_that_is_away_holds_nobody_up_and_is_told(start):
+    port = free_port()
+    _process, get = start(f"--store=etcd://127.0.0.1:{port}/x?timeout=0.2", "--lease=2")
+    until(lambda: "nothing listens" in get("/status")[1], "it is told", 20)
+    assert get("/ready")[0] == 503
