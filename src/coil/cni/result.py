@@ -103,14 +103,6 @@ def addresses_on(previous: Mapping[str, object], ifname: str, sandbox: str) -> l
     return found
 
 
-def has_interface(previous: Mapping[str, object], ifname: str) -> bool:
-    """Whether a previous result lists an interface of that name inside a container."""
-    return any(
-        isinstance(entry, dict) and entry.get("name") == ifname and entry.get("sandbox")
-        for entry in _list(previous, "interfaces")
-    )
-
-
 def _is_on(index: object, interfaces: Sequence[object], ifname: str, sandbox: str) -> bool:
     if index is None:
         return True

@@ -228,14 +228,6 @@ class Journal:
             (key.container_id, key.ifname),
         )
 
-    def forget_freed(self, block: BlockId, offset: int) -> None:
-        """Let an address be as if never used (an operator's word)."""
-        with self._transaction() as connection:
-            connection.execute(
-                "DELETE FROM freed WHERE pool = ? AND idx = ? AND offset = ?",
-                (block.pool, block.index, offset),
-            )
-
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:

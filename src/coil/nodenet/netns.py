@@ -10,6 +10,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
@@ -21,7 +22,7 @@ from coil.nodenet.netlink import NetlinkSocket
 _CLONE_NEWNET = 0x40000000
 _NS_GET_NSTYPE = 0xB703
 _OWN_NETNS = "/proc/thread-self/ns/net"
-_KERNEL_PLACES = ("/run/netns/", "/var/run/netns/", "/proc/")
+_KERNEL_PLACES = re.compile(r"(/var)?/run/netns/[^/]+|/proc/[^/]+(/task/[^/]+)?/ns/net")
 # os.setns() exists from Python 3.12 only; Debian 12 has 3.11.
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -92,7 +93,7 @@ def is_local(path: str) -> bool:
 
     A runtime may name any path, also one on a file system that some process serves, or nobody.
     """
-    return path.startswith(_KERNEL_PLACES) and "/../" not in path
+    return _KERNEL_PLACES.fullmatch(path) is not None
 
 
 def is_gone(netns: Netns) -> bool:
