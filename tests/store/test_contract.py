@@ -22,7 +22,7 @@ from coil.domain.errors import (
     PoolNotFound,
     SubnetOverlap,
 )
-from coil.domain.names import NodeName, PoolName
+from coil.domain.names import NodeName, PoolName, RackName
 from coil.domain.node import Holder, NodeRecord
 from coil.domain.pool import Pool, parse_subnet
 from coil.domain.survey import Survey
@@ -358,6 +358,47 @@ async def test_blocks_claimed_at_once_have_one_owner_each(rig: Rig) -> None:
         assert all(isinstance(o, list | OutOfBlocks) for o in outcomes)
         assert sorted(claims, key=lambda c: c.id.index) == await stores[0].list_pool_blocks(NAME)
         assert len({claim.revision for claim in claims}) == 32
+
+
+@pytest.mark.parametrize("racks", [0, 3])
+async def test_no_claim_is_refused_while_a_block_is_free(rig: Rig, racks: int) -> None:
+    """As many nodes as blocks, each with one at most: there is always one for who asks."""
+
+    async def churn(store: Store, number: int) -> None:
+        rack = RackName(f"r{number % racks}") if racks else None
+        for _ in range(15):
+            (claim,) = await store.claim_blocks(NodeName(f"n{number}"), NAME, 1, rack)
+            await asyncio.sleep(0)
+            assert await store.release_block(claim) is Release.RELEASED
+
+    async with clients(rig, 16) as stores:
+        await stores[0].create_pool(pool("default", "10.0.0.0/23"))
+        async with asyncio.TaskGroup() as group:
+            for number, store in enumerate(stores):
+                group.create_task(churn(store, number))
+        assert await stores[0].list_pool_blocks(NAME) == []
+
+
+@pytest.mark.parametrize("racks", [0, 3])
+async def test_what_is_given_at_once_at_the_end_of_a_pool_is_all_there_is(
+    rig: Rig, racks: int
+) -> None:
+    async with clients(rig, 4) as stores:
+        await stores[0].create_pool(pool("default", "10.0.0.0/21"))
+        outcomes = await all_outcomes(
+            [
+                stores[number % 4].claim_blocks(
+                    NodeName(f"n{number}"),
+                    NAME,
+                    3,
+                    RackName(f"r{number % racks}") if racks else None,
+                )
+                for number in range(24)
+            ]
+        )
+        assert {type(each) for each in outcomes} <= {list, OutOfBlocks}
+        given = [claim for each in outcomes if isinstance(each, list) for claim in each]
+        assert sorted(indexes(given)) == list(range(64))
 
 
 async def test_a_call_that_is_cancelled_leaves_a_store_that_works(rig: Rig) -> None:
