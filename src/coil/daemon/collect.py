@@ -20,8 +20,7 @@ from coil.domain.attachment import Attachment, AttachmentKey
 from coil.domain.errors import CoilError
 from coil.nodenet.netlink import NetlinkSocket
 from coil.nodenet.netns import is_gone
-from coil.nodenet.observe import list_veths
-from coil.nodenet.plan import find_owner
+from coil.nodenet.observe import list_owners
 
 _log = structlog.get_logger()
 
@@ -115,8 +114,7 @@ class Collector:
 
 
 def _find_gone(netlink: NetlinkSocket, candidates: list[Attachment]) -> list[Attachment]:
-    owners = (find_owner(link.alias) for link in list_veths(netlink))
-    linked = {owner.key for owner in owners if owner}
+    linked = list_owners(netlink)
     return [
         attachment
         for attachment in candidates

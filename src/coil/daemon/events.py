@@ -47,8 +47,8 @@ class EventWatcher:
 
     def _matters(self, event: Event) -> bool:
         """Whether something of ours changed that no verb in flight is changing."""
-        if event.link is not None:
-            owner = find_owner(event.link.alias)
+        if event.link_alias is not None:
+            owner = find_owner(event.link_alias)
             return (
                 owner is not None
                 and owner.key in self._inventory.attachments

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from coil.nodenet import messages as m
 from coil.nodenet.netlink import split
-from coil.nodenet.parse import Link, LinkAddress, Route, parse_address, parse_link, parse_route
+from coil.nodenet.parse import LinkAddress, Route, link_alias, parse_address, parse_route
 
 _GROUPS = (1, 5, 7, 8, 9, 11, 19, 24, 25)
 """RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE,
@@ -30,6 +30,9 @@ _PROTOCOL_AT = 16 + 5  # rtm_protocol
 _NETCONF_IFINDEX_AT = 16 + 4 + 4  # the first attribute behind netconfmsg: NETCONFA_IFINDEX
 _NETCONF_ALL = 0xFFFFFFFF  # NETCONFA_IFINDEX_ALL (linux/netconf.h)
 _FLAGS_AT = 16 + 8  # low byte of ifi_flags
+_CHANGE_AT = 16 + 12  # low byte of ifi_change
+_CHANGE_HIGH_AT = 16 + 15  # high byte of it
+_ALL_CHANGED = 0xFF  # what that says of a link just made (register_netdevice())
 _RT_TABLE_COMPAT = 252
 """What rtm_table says of a table above 255."""
 _INSTRUCTION = struct.Struct("=HBBI")  # sock_filter (linux/filter.h)
@@ -42,7 +45,7 @@ _BUFFER_BYTES = 1 << 20
 class Event:
     """What happened: to which link, address or route, or to something else (none of them)."""
 
-    link: Link | None = None
+    link_alias: str | None = None
     address: LinkAddress | None = None
     """One that came; of those that went nothing is told."""
     route: Route | None = None
@@ -87,7 +90,7 @@ class EventSocket:
 
     def _event(self, kind: int, payload: bytes) -> Event:
         if kind in (m.RTM_NEWLINK, m.RTM_DELLINK):
-            return Event(link=parse_link(payload))
+            return Event(link_alias=link_alias(payload))
         if kind == m.RTM_NEWADDR:
             return Event(address=parse_address(payload))
         if kind in (m.RTM_NEWROUTE, m.RTM_DELROUTE):
@@ -118,7 +121,11 @@ def _program(tables: Sequence[int], protocol: int, *, arrivals: bool) -> list[_L
         ("", _JUMP_EQUAL, m.RTM_NEWNETCONF, "netconf", ""),
         ("", _JUMP_EQUAL, m.RTM_NEWLINK, "", "drop"),
         ("", _LOAD_BYTE, _FLAGS_AT, "", ""),
-        ("", _JUMP_SET, m.IFF_UP, "drop", "accept"),
+        ("", _JUMP_SET, m.IFF_UP, "drop", ""),
+        ("", _LOAD_BYTE, _CHANGE_AT, "", ""),
+        ("", _JUMP_SET, m.IFF_UP, "", "drop"),
+        ("", _LOAD_BYTE, _CHANGE_HIGH_AT, "", ""),
+        ("", _JUMP_EQUAL, _ALL_CHANGED, "drop", "accept"),
         ("netconf", _LOAD_WORD, _NETCONF_IFINDEX_AT, "", ""),
         ("", _JUMP_EQUAL, _NETCONF_ALL, "accept", "drop"),
         ("protocol", _LOAD_BYTE, _PROTOCOL_AT, "", ""),

@@ -2,7 +2,7 @@
 
 Layout of messages: RFC 3549 and the kernel's uapi headers linux/netlink.h, linux/rtnetlink.h.
 A request of several messages is one system call; the kernel works them off in order, also past
-one that fails, and acknowledges each.
+one that fails, and answers once: to the last, and to those that failed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x100, 0x200, 0x400, 0x8
 _NLM_F_DUMP_INTR = 0x10
 _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_ASKED = NLM_F_REQUEST | NLM_F_ACK
 _NLMSGERR_ATTR_MSG = 1
 _SOL_NETLINK = 270
 _NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 10, 11, 12
@@ -83,6 +84,17 @@ def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
     return found
 
 
+def find_attribute(data: bytes, offset: int, kind: int) -> bytes | None:
+    """The first attribute of one kind in ``data`` from ``offset``."""
+    end = len(data)
+    while offset + 4 <= end:
+        length, found = _ATTR.unpack_from(data, offset)
+        if found & _ATTR_TYPE_MASK == kind:
+            return data[offset + 4 : offset + length]
+        offset += max((length + 3) & ~3, 4)
+    return None
+
+
 class NetlinkSocket:
     """An rtnetlink socket of the network namespace the calling thread is in when it is made.
 
@@ -122,24 +134,23 @@ class NetlinkSocket:
     def try_send(self, messages: Sequence[Message]) -> list[tuple[int, str]]:
         """Carry out all messages; return for each its errno (0: done) and the kernel's reason."""
         first = self._sequence + 1
+        last = self._sequence = self._sequence + len(messages)
         parts: list[bytes] = []
-        for message in messages:
-            self._sequence += 1
+        for sequence, message in enumerate(messages, first):
             length = _HEADER.size + len(message.body)
-            flags = NLM_F_REQUEST | NLM_F_ACK | message.flags
-            parts.append(_HEADER.pack(length, message.type, flags, self._sequence, 0))
+            # The kernel tells of each that failed unasked, and before it acknowledges a later one.
+            flags = message.flags | (_ASKED if sequence == last else NLM_F_REQUEST)
+            parts.append(_HEADER.pack(length, message.type, flags, sequence, 0))
             parts.append(message.body)
             parts.append(_PAD[length & 3])
         self._socket.send(b"".join(parts))
-        outcomes: list[tuple[int, str] | None] = [None] * len(messages)
-        missing = len(messages)
-        while missing:
-            for kind, flags, sequence, payload in self._receive(messages[0].operation):
-                place = sequence - first
-                if kind == _NLMSG_ERROR and 0 <= place < len(messages) and not outcomes[place]:
-                    outcomes[place] = _outcome(flags, payload)
-                    missing -= 1
-        return [outcome for outcome in outcomes if outcome is not None]
+        outcomes = [(0, "")] * len(messages)
+        answered = 0
+        while answered != last:
+            for kind, flags, answered, payload in self._receive(messages[0].operation):
+                if kind == _NLMSG_ERROR and first <= answered <= last:
+                    outcomes[answered - first] = _outcome(flags, payload)
+        return outcomes
 
     def dump(self, message: Message) -> list[tuple[int, bytes]]:
         """All objects the kernel lists for ``message``: pairs of message type and payload.

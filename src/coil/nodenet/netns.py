@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Self
 
 from coil.domain.attachment import Netns
@@ -69,18 +70,15 @@ class NetnsHandle:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Let the calling thread be in this namespace. Worker threads only."""
-        home = os.open(_OWN_NETNS, os.O_RDONLY | os.O_CLOEXEC)
+        home, _inode = _home()
+        _setns(self._fd, self.path)
         try:
-            _setns(self._fd, self.path)
-            try:
-                yield
-            finally:
-                try:
-                    _setns(home, "of the host")
-                except KernelRefused as exc:
-                    raise NetnsStuck from exc
+            yield
         finally:
-            os.close(home)
+            try:
+                _setns(home, "of the host")
+            except KernelRefused as exc:
+                raise NetnsStuck from exc
 
     def open_netlink(self) -> NetlinkSocket:
         """A netlink socket that works in this namespace from any thread."""
@@ -136,13 +134,23 @@ def _check_type(fd: int, path: str) -> None:
 
 
 def _check_identity(inode: int, netns: Netns) -> None:
-    if inode == os.stat(_OWN_NETNS).st_ino:  # noqa: PTH116 - as hot as it looks
+    if inode == _home()[1]:
         raise NetnsInvalid(
             f"CNI_NETNS {netns.path!r} is the host's own network namespace; a pod needs its own "
             "(a hostNetwork pod needs no CNI plugin)"
         )
     if netns.inode and netns.inode != inode:
         raise NetnsGone(f"network namespace {netns.path!r} is another one than it was")
+
+
+@cache
+def _home() -> tuple[int, int]:
+    """Descriptor and inode of the host's namespace: that of this process, for as long as it runs.
+
+    First asked for by NetnsHandle, before any thread has entered another.
+    """
+    fd = os.open(_OWN_NETNS, os.O_RDONLY | os.O_CLOEXEC)
+    return fd, os.fstat(fd).st_ino
 
 
 def _is_plain_file(fd: int) -> bool:

@@ -16,6 +16,7 @@ from coil.nodenet.parse import (
     Rule,
     is_direct,
     leads_on,
+    link_alias,
     parse_address,
     parse_link,
     parse_route,
@@ -89,6 +90,13 @@ def list_veths(netlink: NetlinkSocket) -> list[Link]:
     return [link for link in links if link.kind == "veth"]
 
 
+def list_owners(netlink: NetlinkSocket) -> set[AttachmentKey]:
+    """The attachments that have a veth end in the socket's namespace."""
+    payloads = (payload for _kind, payload in netlink.dump(m.dump_links("veth")))
+    owners = (find_owner(link_alias(payload)) for payload in payloads)
+    return {owner.key for owner in owners if owner}
+
+
 def find_links_of(netlink: NetlinkSocket, keys: frozenset[AttachmentKey]) -> list[Link]:
     """The veth ends whose alias names one of ``keys``, whatever they are called now."""
     owned = ((link, find_owner(link.alias)) for link in list_veths(netlink))
@@ -116,13 +124,17 @@ def uplink_mtu(netlink: NetlinkSocket) -> int:
         payload = netlink.get(m.match_route(probe))
         if payload:
             indexes.update(parse_route(payload).ifindexes)
-    links = [parse_link(payload) for _kind, payload in netlink.dump(m.dump_links())]
-    uplinks = [link for link in links if link.ifindex in indexes and not link.loopback]
+    links = [link for link in _own_links(netlink) if not link.loopback]
+    uplinks = [link for link in links if link.ifindex in indexes]
     if not uplinks:
-        uplinks = [
-            link for link in links if link.up and not link.loopback and not find_owner(link.alias)
-        ]
+        uplinks = [link for link in links if link.up]
     return min((link.mtu for link in uplinks), default=1500)
+
+
+def _own_links(netlink: NetlinkSocket) -> list[Link]:
+    """The links of the host itself. Of containers', which are many, only the alias is read."""
+    payloads = (payload for _kind, payload in netlink.dump(m.dump_links()))
+    return [parse_link(payload) for payload in payloads if not find_owner(link_alias(payload))]
 
 
 def has_way_out(netlink: NetlinkSocket) -> bool:
@@ -142,8 +154,7 @@ def host_addresses(netlink: NetlinkSocket) -> tuple[IPv4Address | IPv6Address, .
 
     Of links that are up: kube-proxy keeps those of all services on one that is not.
     """
-    links = [parse_link(payload) for _kind, payload in netlink.dump(m.dump_links())]
-    hosts = {link.ifindex for link in links if link.up and not find_owner(link.alias)}
+    hosts = {link.ifindex for link in _own_links(netlink) if link.up}
     found = {
         entry.address
         for version in VERSIONS

@@ -12,11 +12,10 @@ from ipaddress import (
     IPv6Address,
     IPv6Network,
     ip_address,
-    ip_network,
 )
 
 from coil.nodenet import messages as m
-from coil.nodenet.netlink import attributes
+from coil.nodenet.netlink import attributes, find_attribute
 
 _IFINFO_SIZE = 16
 _IFADDR_SIZE = 8
@@ -96,6 +95,11 @@ def parse_link(payload: bytes) -> Link:
     )
 
 
+def link_alias(payload: bytes) -> str:
+    """Only the alias of an RTM_NEWLINK or RTM_DELLINK payload: events come in hundreds."""
+    return _text(find_attribute(payload, _IFINFO_SIZE, m.IFLA_IFALIAS))
+
+
 def parse_address(payload: bytes) -> LinkAddress:
     """Read an RTM_NEWADDR or RTM_DELADDR payload."""
     prefixlen = payload[1]
@@ -109,13 +113,14 @@ def parse_route(payload: bytes) -> Route:
     """Read an RTM_NEWROUTE or RTM_DELROUTE payload."""
     af, bits, _src, _tos, table, protocol, _scope, kind = struct.unpack_from("=8B", payload)
     found = attributes(payload, _RTMSG_SIZE)
-    size = 4 if af == m.family(4) else 16
+    # Not ip_network(): it tries one family after the other, and tables are long.
+    size, network = (4, IPv4Network) if af == m.family(4) else (16, IPv6Network)
     destination = found.get(m.RTA_DST, bytes(size))
     gateway = found.get(m.RTA_GATEWAY)
     oif = found.get(m.RTA_OIF)
     hops = tuple(_next_hops(found.get(m.RTA_MULTIPATH, b"")))
     return Route(
-        network=ip_network((destination, bits)),
+        network=network((destination, bits)),
         table=_u32(found.get(m.RTA_TABLE)) or table,
         protocol=protocol,
         unreachable=kind == m.RTN_UNREACHABLE,

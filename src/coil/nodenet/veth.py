@@ -50,7 +50,7 @@ def attach(
     created = _ensure_pair(host, netns, attachment)
     try:
         step("add-linked")
-        host_ifindex = ensure_host_end(host, attachment, tables)
+        host_ifindex = ensure_host_end(host, attachment, tables, mac="" if created else HOST_MAC)
         step("add-routed")
         if _ensure_pod_end(netns, attachment) == host_ifindex:
             settle_carriers(host, netns, attachment)
@@ -111,21 +111,28 @@ def _rename_back(host: NetlinkSocket, attachment: Attachment) -> Link | None:
     return None
 
 
-def ensure_host_end(host: NetlinkSocket, attachment: Attachment, tables: Tables) -> int:
-    """Alias, MAC, gateway addresses and pod routes of the host end; its index. Idempotent."""
+def ensure_host_end(
+    host: NetlinkSocket, attachment: Attachment, tables: Tables, *, mac: str = HOST_MAC
+) -> int:
+    """Alias, MAC, gateway addresses and pod routes of the host end; its index. Idempotent.
+
+    ``mac``: empty when the link was made with it just now.
+    """
     ifindex = _index(host, attachment.host_ifname)
-    host.send(*_host_messages(ifindex, attachment, tables))
+    host.send(*_host_messages(ifindex, attachment, tables, mac=mac))
     return ifindex
 
 
-def _host_messages(ifindex: int, attachment: Attachment, tables: Tables) -> Iterator[Message]:
+def _host_messages(
+    ifindex: int, attachment: Attachment, tables: Tables, *, mac: str
+) -> Iterator[Message]:
     versions = {address.version for address in attachment.addresses}
     yield m.no_auto_link_local(ifindex)
     if 4 in versions:
         # Scope host: not a source for packets to the pod (the kernel takes the node's address),
         # yet ARP answers for it under arp_ignore=1 (inet_confirm_addr, RT_SCOPE_HOST).
         yield m.put_address(ifindex, GATEWAYS[4], 32, scope=m.RT_SCOPE_HOST)
-    yield m.raise_link(ifindex, alias=alias_of(attachment), mac=HOST_MAC)
+    yield m.raise_link(ifindex, alias=alias_of(attachment), mac=mac)
     if 6 in versions:
         yield m.put_address(ifindex, GATEWAYS[6], _LINK_LOCAL_BITS, scope=m.RT_SCOPE_LINK)
     for address in attachment.addresses:

@@ -170,8 +170,8 @@ class RouteKeeper:
 
 def _matters(event: Event) -> bool:
     """Pods come and go with links and addresses of their own: no next hop depends on them."""
-    if event.link is not None:
-        return find_owner(event.link.alias) is None
+    if event.link_alias is not None:
+        return find_owner(event.link_alias) is None
     if event.address is not None:
         return event.address.prefixlen < event.address.address.max_prefixlen
     return True
