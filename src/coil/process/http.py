@@ -292,18 +292,30 @@ class Server:
 
 async def _receive(sock: socket.socket, reader: RequestReader) -> None:
     """Read until the request is whole. Raises BadRequest; CallerGone, TimeoutError: it never is."""
+    with contextlib.suppress(BlockingIOError):  # as a rule all is here already
+        if reader.feed(_some(sock.recv(_RECEIVE_BYTES))):
+            return
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(_READ_SECONDS):
-        while data := await loop.sock_recv(sock, _RECEIVE_BYTES):
-            if reader.feed(data):
-                return
-    raise CallerGone
+        while not reader.feed(_some(await loop.sock_recv(sock, _RECEIVE_BYTES))):
+            pass
+
+
+def _some(received: bytes) -> bytes:
+    """What was received, if the sender's end is still open. Raises CallerGone."""
+    if not received:
+        raise CallerGone
+    return received
 
 
 @contextlib.contextmanager
 def _cancelled_with_caller(sock: socket.socket, task: asyncio.Task[None]) -> Iterator[None]:
-    """Have ``task`` cancelled when the other end of ``sock`` is closed."""
+    """Have ``task`` cancelled when the other end of ``sock`` is closed.
+
+    Watched from the loop's next turn on: by then most are through.
+    """
     loop = asyncio.get_running_loop()
+    fileno = sock.fileno()
 
     def look() -> None:
         try:
@@ -313,14 +325,15 @@ def _cancelled_with_caller(sock: socket.socket, task: asyncio.Task[None]) -> Ite
         except OSError:
             gone = True
         if gone:
-            loop.remove_reader(sock)
+            loop.remove_reader(fileno)
             task.cancel()
 
-    loop.add_reader(sock, look)
+    watching = loop.call_soon(loop.add_reader, fileno, look)
     try:
         yield
     finally:
-        loop.remove_reader(sock)
+        watching.cancel()
+        loop.remove_reader(fileno)
 
 
 def _this_task() -> asyncio.Task[None]:
