@@ -24,7 +24,7 @@ from coil.daemon.steps import (
     StepHook,
 )
 from coil.daemon.vigil import Vigil
-from coil.daemon.workers import Workers, settled
+from coil.daemon.workers import Workers, unstoppable
 from coil.domain.attachment import Attachment, AttachmentKey, Netns, Pod
 from coil.domain.errors import AttachmentNotFound, RequestError
 from coil.domain.names import PoolName
@@ -156,15 +156,14 @@ class Attacher:
             self._inventory.release(planned.block, planned.offset, cools=False)
             raise
         self._inventory.put_attachment(attachment)
-        # Said after the answer has gone out: a line costs a tenth of an ADD.
-        asyncio.get_running_loop().call_soon(_say_allocated, attachment)
+        _later(_say_allocated, attachment)
         return attachment
 
     async def _make_elsewhere(self, work: Callable[[NetlinkSocket], Attachment]) -> Attachment:
         """Run ``work`` in a thread; what it made is taken down when nobody waits any more."""
         future = self._workers.submit(work)
         try:
-            return await settled(future)
+            return await future
         except asyncio.CancelledError:
             if future.exception() is None:
                 await self._take_down(future.result())
@@ -237,11 +236,10 @@ class Attacher:
         self._journal.remove_attachments([attachment], freed_at)
         self._inventory.release(attachment.block, attachment.offset)
         self._step(DEL_DONE)
-        _log.info("address freed", **fields_of(attachment))
+        _later(_say_freed, attachment)
 
     async def _unlink(self, key: AttachmentKey, ifname: str, *, search: bool) -> None:
-        removal = self._remover.remove(key, ifname, search=search)
-        await settled(asyncio.wrap_future(removal))
+        await unstoppable(self._remover.remove(key, ifname, search=search))
 
     async def faults(self, key: AttachmentKey, netns_path: str = "") -> list[str]:
         """What is wrong with an attachment, in kernel and pod. Raises AttachmentNotFound.
@@ -270,8 +268,17 @@ class Attacher:
         return attachment
 
 
+def _later(say: Callable[[Attachment], None], attachment: Attachment) -> None:
+    """Log once the answer has gone out: a line costs a tenth of an ADD."""
+    asyncio.get_running_loop().call_soon(say, attachment)
+
+
 def _say_allocated(attachment: Attachment) -> None:
     _log.info("address allocated", **fields_of(attachment))
+
+
+def _say_freed(attachment: Attachment) -> None:
+    _log.info("address freed", **fields_of(attachment))
 
 
 def fields_of(attachment: Attachment) -> dict[str, object]:

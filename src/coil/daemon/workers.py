@@ -6,6 +6,7 @@ A thread that cannot come back from a pod's namespace is never used again; anoth
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import queue
 import threading
 from collections.abc import Callable
@@ -47,12 +48,12 @@ class Workers:
 
         A step that has begun is never abandoned: cancellation waits for its end, then propagates.
         """
-        return await settled(self.submit(step))
+        return await self.submit(step)
 
-    def submit(self, step: Callable[[NetlinkSocket], T]) -> asyncio.Future[T]:
+    def submit(self, step: Callable[[NetlinkSocket], T]) -> Unstoppable[T]:
         """Queue ``step``; the future settles when it has run. Call it on the loop."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+        future: Unstoppable[T] = Unstoppable(loop=loop)
 
         def job(netlink: NetlinkSocket) -> None:
             try:
@@ -98,15 +99,26 @@ class Workers:
                     return
 
 
-async def settled(future: asyncio.Future[T]) -> T:
-    """Await a thread's future to its end, also when cancelled meanwhile (then raise that)."""
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError:
-                continue
-        future.exception()  # seen: whoever was cancelled looks at the state, not at this
-        raise
+class Unstoppable(asyncio.Future[T]):
+    """A thread's work: whoever awaits it and is cancelled meanwhile learns of that at its end."""
+
+    def cancel(self, msg: object = None) -> bool:
+        """Refuse; the awaiting task's cancellation then waits for this future (Task.cancel())."""
+        del msg
+        return False
+
+
+def unstoppable(work: concurrent.futures.Future[T]) -> Unstoppable[T]:
+    """``work`` for the loop that runs here. asyncio's wrap_future() and shield() cost two turns."""
+    loop = asyncio.get_running_loop()
+    future: Unstoppable[T] = Unstoppable(loop=loop)
+
+    def settle() -> None:
+        failure = work.exception()
+        if failure is not None:
+            future.set_exception(failure)
+        else:
+            future.set_result(work.result())
+
+    work.add_done_callback(lambda _work: loop.call_soon_threadsafe(settle))
+    return future
