@@ -22,6 +22,10 @@ from coil.nodenet.observe import has_way_out
 _log = structlog.get_logger()
 
 
+_LOOK_SECONDS = 5.0
+"""Between looks for a way out where none was there yet: a flat network never has one."""
+
+
 class Isolation:
     """See module. Times are of the journal's clock."""
 
@@ -41,6 +45,7 @@ class Isolation:
         self._store_is_away = store_is_away
         self._had_way = False
         self._in_touch = clock()
+        self._look_again = 0.0
 
     async def start(self) -> float:
         """As ``look``, going on where an earlier coild of this boot ended."""
@@ -64,8 +69,9 @@ class Isolation:
         away = self._store_is_away()
         if not away and not self._keeper.cut_off:
             self._in_touch = self._clock()
-            if self._had_way:
+            if self._had_way or self._in_touch < self._look_again:
                 return 0.0
+            self._look_again = self._in_touch + _LOOK_SECONDS
         has_way = await self._workers.run(has_way_out)
         self._had_way = self._had_way or has_way
         if has_way and self._keeper.cut_off:
