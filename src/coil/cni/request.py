@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -18,6 +19,7 @@ T = TypeVar("T")
 
 _MAX_POD_NAME = 253
 """Characters: a DNS name, as Kubernetes calls pods."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MAX_NETNS = 4096
 """Bytes: PATH_MAX (linux/limits.h)."""
 
@@ -111,7 +113,7 @@ def _netns(variables: Mapping[str, str]) -> str:
         raise BadEnvironment("CNI_NETNS is missing")
     if not path.startswith("/") or "\0" in path or len(path.encode(errors="replace")) > _MAX_NETNS:
         raise BadEnvironment(f"CNI_NETNS {path[:80]!r} must be an absolute path")
-    if any("\ud800" <= character <= "\udfff" for character in path):
+    if _SURROGATE.search(path):
         raise BadEnvironment(f"CNI_NETNS {path[:80]!r} is not UTF-8, as the JSON answer must be")
     return path
 

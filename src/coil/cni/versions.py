@@ -12,13 +12,9 @@ _SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 
 def has_verb(version: str, command: str) -> bool:
     """Whether ``command`` exists in a supported ``version``."""
-    return _order(version) >= _order(_SINCE.get(command, SUPPORTED[0]))
+    return is_at_least(version, _SINCE.get(command, SUPPORTED[0]))
 
 
 def is_at_least(version: str, other: str) -> bool:
     """Compare two supported versions."""
-    return _order(version) >= _order(other)
-
-
-def _order(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
+    return SUPPORTED.index(version) >= SUPPORTED.index(other)
