@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import pytest
 
-from coil.domain.block import BlockClaim
+from coil.domain.block import BlockClaim, BlockId
 from coil.domain.errors import (
     CoilError,
     InvalidPool,
@@ -523,6 +523,17 @@ async def test_a_watch_of_all_claims_goes_on_after_an_outage(rig: Rig) -> None:
         assert sorted(seen.values(), key=lambda claim: claim.id.index) == claims
 
 
+async def test_a_watch_of_ranges_shows_what_a_list_does(rig: Rig) -> None:
+    async with clients(rig, 2) as (store, other):
+        await store.create_pool(pool())
+        watch = store.watch_ranges()
+        assert await anext(watch) == {}
+        await other.claim_blocks(A, NAME, 1, RackName("r1"))
+        listed = {BlockId(NAME, f): rack for f, rack in (await store.list_ranges(NAME)).items()}
+        if listed:  # a store for one machine gives none
+            await first(watch, listed.__eq__)
+
+
 async def test_a_watch_of_nodes_begins_with_none(rig: Rig) -> None:
     async with client(rig) as store:
         assert await first(store.watch_nodes(), lambda _: True) == {}
@@ -763,7 +774,7 @@ async def test_watches_end_when_the_store_is_closed(rig: Rig) -> None:
     async with client(rig) as store:
         watches = [
             store.watch_pools(), store.watch_node_blocks(A), store.watch_claims(),
-            store.watch_nodes(),
+            store.watch_nodes(), store.watch_ranges(),
         ]  # fmt: skip
         for watch in watches:
             await anext(watch)

@@ -114,6 +114,12 @@ class BlockStore(Protocol):
     async def list_ranges(self, pool: PoolName) -> dict[int, RackName]:
         """Whose each range of a pool is, by the range's first block. Raises PoolNotFound."""
 
+    def watch_ranges(self) -> AsyncIterator[Mapping[BlockId, RackName]]:
+        """Whose each range of each pool is, by its first block, now, and again after each change.
+
+        Never ends by itself; only what changes is read again.
+        """
+
 
 class NodeStore(Protocol):
     """What nodes say of themselves. A store for one machine keeps no records, and names none."""

@@ -220,6 +220,15 @@ class EtcdBlocks(EtcdSearch):
         owners = (await self.look(pool)).owners
         return {first: rack for first, rack in owners.items() if rack != NOBODY}
 
+    def watch_ranges(self) -> AsyncIterator[Mapping[BlockId, RackName]]:
+        """See the contract."""
+
+        def read(pair: KeyValue) -> tuple[BlockId, RackName]:
+            _first, rack = self._to_range(pair)
+            return self._keys.block_id(pair.key), rack
+
+        return self.watch_entries(self._keys.all_ranges, read)
+
 
 def _runs(blocks: Sequence[BlockId]) -> Iterator[tuple[PoolName, int, int]]:
     """The fewest spans that hold these blocks and no others; ``blocks`` in order."""

@@ -61,9 +61,14 @@ class Keys:
         """The same; also for the index behind the last, as the end of a span."""
         return f"{self.blocks(pool)}{index:0{_DIGITS}}"
 
+    @property
+    def all_ranges(self) -> str:
+        """Prefix of the ranges of all pools that belong to racks."""
+        return f"{self.prefix}ranges/"
+
     def ranges(self, pool: PoolName) -> str:
-        """Prefix of the ranges of a pool that belong to racks."""
-        return f"{self.prefix}ranges/{pool}/"
+        """Prefix of the ranges of one pool."""
+        return f"{self.all_ranges}{pool}/"
 
     def range(self, pool: PoolName, first: int) -> str:
         """The range that begins with block ``first``."""
