@@ -21,7 +21,7 @@ FOLDERS = {
 }
 
 
-PROGRAMS = ("coild", "coil-controller", "coil-router", "coilctl")
+PROGRAMS = ("coild", "coil-controller", "coil-router", "coil-aggregates", "coilctl")
 
 
 def run(*command, **more):
@@ -62,7 +62,7 @@ def test_what_install_puts_on_a_host_runs_and_uninstall_takes_all_of_it_off(tmp_
     assert "1.0.0" in json.loads(answer.stdout)["supportedVersions"]
     conf = json.loads((places["CNI_ETC_DIR"] / "10-coil.conflist").read_text())
     assert conf["plugins"][0] == {"type": "coil"}
-    for program in PROGRAMS[:3]:
+    for program in PROGRAMS[:-1]:
         unit = (places["UNIT_DIR"] / f"{program}.service").read_text()
         assert f"ExecStart={places['PREFIX']}/bin/{program}\n" in unit
         assert "@" not in unit

@@ -90,6 +90,8 @@ class Fabric:
             host.run("sysctl", "-qw", f"net/{key}=1")
         for key in ("ipv4/fib_multipath_hash_policy", "ipv6/fib_multipath_hash_policy"):
             host.run("sysctl", "-qw", f"net/{key}=1")
+        # Else a link that was down and is up again has lost its IPv6 addresses.
+        host.run("sysctl", "-qw", "net/ipv6/conf/all/keep_addr_on_down=1")
         for address in member.loopbacks:
             host.run("ip", "addr", "add", str(address), "dev", "lo")
         self.members[name] = member

@@ -55,7 +55,7 @@ _OPTIONS = (
     click.option("--hold", type=int, default=Timers().hold, show_default=True,
                  help="Seconds until BGP itself gives up a silent neighbour."),
     click.option("--aggregates", default="", metavar="FILE",
-                 help="ToR, BIRD: announce what coil-fabric aggregates writes to this file."),
+                 help="ToR, BIRD: announce what coil-aggregates writes to this file."),
 )  # fmt: skip
 
 

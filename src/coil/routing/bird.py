@@ -6,8 +6,11 @@ from collections.abc import Iterable, Iterator
 
 from coil.routing.model import NOT_FABRIC, Neighbour, Network, Role, Router, session_names
 
+IS_AGGREGATE = 'proto ~ "aggregates*"'
+IS_OF_RACK = "source = RTS_BGP && bgp_path.len = 0"
+"""Conditions for ``show route``: what a ToR's configuration calls so."""
 _AGGREGATE_FILTER = [
-    "  if source = RTS_STATIC then accept;",
+    f"  if {IS_AGGREGATE} then accept;",
     "  # The blocks in an aggregate are told by it.",
     "  if is_aggregated() then reject;",
 ]
@@ -58,36 +61,39 @@ def _head(router: Router) -> str:
 def _aggregates(router: Router) -> str:
     return _lines(
         "# Prefixes that stand for the blocks in them, and is_aggregated(), which says what they",
-        "# cover: written by coil-fabric aggregates, which has BIRD read them again. BIRD does not",
+        "# cover: written by coil-aggregates, which has BIRD read them again. BIRD does not",
         "# start before the file is there.",
         f'include "{router.aggregates}";',
     )
 
 
-def aggregates_config(networks: Iterable[Network]) -> str:
-    """The file that a configuration with ``aggregates`` includes; empty sets are fine.
+def aggregates_config(announced: Iterable[Network], covering: Iterable[Network]) -> str:
+    """The file that a configuration with ``aggregates`` includes; both may be empty.
 
-    Each is an unreachable route as well: what no block has must end here, or it would follow a
-    default route back to where it came from.
+    ``announced`` are announced, the blocks in ``covering`` are not announced by themselves. Each
+    aggregate is an unreachable route as well: what no block has must end here, or it would follow
+    a default route back to where it came from.
     """
-    by_version: dict[int, list[Network]] = {4: [], 6: []}
-    for network in networks:
-        by_version[network.version].append(network)
-    lines = ["# Written by coil-fabric aggregates; changes made by hand are lost."]
-    for version, found in by_version.items():
-        if found:
-            lines += [f"protocol static aggregates{version} {{", f"  ipv{version};"]
-            lines += [f"  route {network} unreachable;" for network in found]
-            lines += ["}"]
+    lines = ["# Written by coil-aggregates; changes made by hand are lost."]
+    for version, found in _by_version(announced).items():
+        lines += [f"protocol static aggregates{version} {{", f"  ipv{version};"]
+        lines += [f"  route {network} unreachable;" for network in found]
+        lines += ["}"]
     lines += ["function is_aggregated()", "{"]
-    for version, found in by_version.items():
-        if found:
-            listed = ", ".join(f"{network}+" for network in found)
-            lines.append(
-                f"  if net.type = NET_IP{version} then if net ~ [ {listed} ] then return true;"
-            )
+    for version, found in _by_version(covering).items():
+        listed = ", ".join(f"{network}+" for network in found)
+        lines.append(
+            f"  if net.type = NET_IP{version} then if net ~ [ {listed} ] then return true;"
+        )
     lines += ["  return false;", "}"]
     return _lines(*lines)
+
+
+def _by_version(networks: Iterable[Network]) -> dict[int, list[Network]]:
+    found: dict[int, list[Network]] = {}
+    for network in sorted(networks, key=lambda n: (n.version, int(n.network_address), n.prefixlen)):
+        found.setdefault(network.version, []).append(network)
+    return found
 
 
 def _filters(router: Router) -> str:
@@ -153,7 +159,7 @@ def _exports(router: Router) -> Iterator[tuple[str, list[str]]]:
                 *(_AGGREGATE_FILTER if router.aggregates else []),
                 "  # Of this rack only, which is what has no AS in its path yet: a route of one",
                 "  # spine must never make this ToR a way to another.",
-                "  if source = RTS_BGP && bgp_path.len = 0 && is_fabric_route() then accept;",
+                f"  if {IS_OF_RACK} && is_fabric_route() then accept;",
             ],
         )
 
@@ -171,7 +177,7 @@ def _kernel(router: Router) -> str:
     )
     for version in router.families():
         loopback = router.find_loopback(version)
-        static = " && source != RTS_STATIC" if router.aggregates else ""
+        static = f" && !({IS_AGGREGATE})" if router.aggregates else ""
         accept = [f"  if source != RTS_BGP{static} then reject;"]
         if loopback:
             accept.append(f"  krt_prefsrc = {loopback};")

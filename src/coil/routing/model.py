@@ -214,7 +214,8 @@ def session_names(neighbours: Iterable[Neighbour]) -> dict[Address, str]:
     for neighbour in neighbours:
         text = neighbour.name or str(neighbour.address)
         word = "".join(c if c.isascii() and c.isalnum() else "_" for c in text)
-        base = f"{word[:40]}_v{neighbour.version}"
+        first = "n" if word[0].isdigit() else ""
+        base = f"{first}{word[:40]}_v{neighbour.version}"
         number, unique = 1, base
         while unique in taken:
             number += 1

@@ -63,6 +63,8 @@ def test_sessions_have_names_that_every_daemon_takes():
         Neighbour(ip_address("10.1.0.3"), 1, "tor 1 rack"),
         Neighbour(ip_address("fd00::2"), 1),
         Neighbour(ip_address("10.1.0.5"), 1, "x" * 63),
+        Neighbour(ip_address("10.1.0.7"), 1),
+        Neighbour(ip_address("10.1.0.9"), 1, "10_1_0_7"),
     ]
     names = list(session_names(many).values())
     assert names[:4] == ["tor_1_rack_v4", "tor_1_rack_v6", "tor_1_rack_v4_2", "fd00__2_v6"]

@@ -1,0 +1,125 @@
+"""The command line of coil-aggregates."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+
+from coil import __version__
+from coil.aggregates.follower import Follower, write_file
+from coil.aggregates.settings import DEFAULT_FILE, Settings
+from coil.aggregates.view import View
+from coil.domain.errors import CoilError, ConfigError, InvalidName
+from coil.domain.names import parse_rack_name
+from coil.process import logging
+from coil.process.notify import Notifier
+from coil.process.options import CONTEXT, config_option, log_options
+from coil.process.problems import Problems
+from coil.process.supervise import Supervisor, supervise
+from coil.routing.bird import aggregates_config
+from coil.speakers.bird import DEFAULT_SOCKET
+from coil.store.contract import Store
+from coil.store.open import open_store, shown_url
+
+DEFAULT_CONFIG = Path("/etc/coil/coil-aggregates.toml")
+_EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: systemd shows its name
+_log = structlog.get_logger()
+
+
+@click.command(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="coil-aggregates")
+@config_option(DEFAULT_CONFIG)
+@click.option("--rack", required=True, help="The rack of this ToR, as its nodes name it.")
+@click.option("--store", default="", help="URL of the store that all nodes share.")
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_FILE,
+    show_default=True,
+    help="What BIRD includes: --aggregates of coilctl router-config.",
+)
+@click.option(
+    "--bird-socket",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_SOCKET,
+    show_default=True,
+    help="BIRD's control socket.",
+)
+@click.option(
+    "--period",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks at BIRD's routes.",
+)
+@click.option(
+    "--settle",
+    type=float,
+    default=10.0,
+    show_default=True,
+    help="Seconds an aggregate must be usable before it is announced.",
+)
+@log_options
+@click.option("--print-config", is_flag=True, help="Print the settings in force and exit.")
+def main(config: Path, *, print_config: bool, **options: Any) -> None:
+    """Announce a rack's ranges as prefixes, while this ToR reaches every block in them.
+
+    Every option can be set by COIL_<OPTION> in the environment, too, or in the config file. What
+    is announced stays as it is when this program ends.
+    """
+    del config  # its callback has used it
+    logging.configure(level=options["log_level"], fmt=options["log_format"])
+    try:
+        settings = Settings(rack=parse_rack_name(options.pop("rack")), **options)
+        if print_config:
+            click.echo(json.dumps(settings.shown(), indent=2))
+        else:
+            asyncio.run(serve(settings))
+    except CoilError as exc:
+        click.echo(f"coil-aggregates: {exc.message}", err=True)
+        sys.exit(_EXIT_CONFIG if isinstance(exc, ConfigError | InvalidName) else 1)
+
+
+async def serve(settings: Settings) -> None:
+    """Be coil-aggregates until told to stop. Raises ConfigError for what prevents a start."""
+    store = await open_store(settings.store)
+    try:
+        if not settings.file.exists():
+            # BIRD does not start without it, and without BIRD we cannot know more.
+            write_file(settings.file, aggregates_config([], []))
+
+        async def start(supervisor: Supervisor) -> None:
+            await run(settings, store, supervisor)
+
+        await supervise(start)
+    finally:
+        await store.close()
+
+
+async def run(settings: Settings, store: Store, supervisor: Supervisor) -> None:
+    """Follow store and BIRD until told to stop."""
+    notifier = Notifier()
+    problems = Problems()
+    view = View(store, settings.rack, problems, grace=settings.grace)
+    follower = Follower(settings, view, problems, notifier.status)
+    supervisor.spawn("check store", view.check_store)
+    supervisor.spawn("watch pools", view.watch_pools)
+    supervisor.spawn("watch ranges", view.watch_ranges)
+    supervisor.spawn("watch claims", view.watch_claims)
+    supervisor.spawn("watch nodes", view.watch_nodes)
+    supervisor.spawn("follow", follower.run)
+    supervisor.spawn("watchdog", notifier.watchdog)
+    notifier.ready()
+    _log.info("serving", version=__version__, store=shown_url(settings.store))
+    await supervisor.wait_stopping()
+    notifier.stopping()
+
+
+if __name__ == "__main__":
+    main()

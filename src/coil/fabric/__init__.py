@@ -1,1 +1,0 @@
-"""coil-fabric: does on a ToR what its routing daemon cannot do by itself."""
