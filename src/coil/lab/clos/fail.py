@@ -23,7 +23,7 @@ def heal_group() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Part:
     """A kind of thing that can fail: the two ends of a link, or one name."""
 
     arguments: tuple[str, ...]
@@ -34,25 +34,25 @@ class _Part:
     """Whether it is a program, which can stop in more than one way."""
 
 
-_PARTS = {
-    "link": _Part(
+PARTS = {
+    "link": Part(
         ("one", "other"),
         Faults.fail_link,
         Faults.heal_link,
         "A link between two machines: every packet is lost, both ways, and nothing tells them.",
     ),
-    "node": _Part(
+    "node": Part(
         ("node",), Faults.fail_node, Faults.heal_node, "Power of a node: its pods are gone."
     ),
-    "router": _Part(
+    "router": Part(
         ("router",), Faults.fail_router, Faults.heal_router, "Power of a spine or a ToR."
     ),
-    "etcd": _Part(("member",), Faults.fail_etcd, Faults.heal_etcd, "A member of etcd.", stops=True),
-    "coild": _Part(("node",), Faults.fail_coild, Faults.heal_coild, "coild of a node.", stops=True),
+    "etcd": Part(("member",), Faults.fail_etcd, Faults.heal_etcd, "A member of etcd.", stops=True),
+    "coild": Part(("node",), Faults.fail_coild, Faults.heal_coild, "coild of a node.", stops=True),
 }
 
 
-def _add(group: click.Group, name: str, part: _Part, do: Callable[..., None]) -> None:
+def _add(group: click.Group, name: str, part: Part, do: Callable[..., None]) -> None:
     def function(lab: Lab, how: str | None = None, **names: str) -> None:
         more = {"how": How(how)} if how else {}
         do(lab.faults, *(names[argument] for argument in part.arguments), **more)
@@ -69,6 +69,6 @@ def _add(group: click.Group, name: str, part: _Part, do: Callable[..., None]) ->
     verb(group, name, help=part.help)(function)
 
 
-for _name, _part in _PARTS.items():
+for _name, _part in PARTS.items():
     _add(fail_group, _name, _part, _part.fail)
     _add(heal_group, _name, _part, _part.heal)

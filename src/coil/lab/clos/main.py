@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -22,6 +23,7 @@ from coil.lab.clos.picture import show
 from coil.lab.clos.plan import Shape
 from coil.lab.clos.pods import Pod
 from coil.lab.clos.traffic import ping, trace
+from coil.lab.clos.web.server import serve
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -140,6 +142,12 @@ def _arrived(target: Pod, address: str) -> bool:
     return address in map(str, target.addresses)
 
 
+@click.option("--port", default=8119, show_default=True, help="On loopback; 0: any free one.")
+def _web(lab: Lab, port: int) -> None:
+    """Show the lab live in a browser, until Ctrl-C. Others of this machine can look, and click."""
+    asyncio.run(serve(lab, port, lambda url: click.echo(f"lab {lab.name}: {url}")))
+
+
 @click.argument("where")
 @click.argument("command", nargs=-1)
 def _shell(lab: Lab, where: str, command: tuple[str, ...]) -> None:
@@ -166,7 +174,7 @@ for _group in (_pod_group, fail_group, heal_group):
     main.add_command(_group)
 _VERBS: dict[str, Callable[..., None]] = {
     "up": _up, "status": _status, "list": _list, "ping": _ping, "trace": _trace,
-    "shell": _shell, "down": _down,
+    "shell": _shell, "web": _web, "down": _down,
 }  # fmt: skip
 _POD_VERBS: dict[str, Callable[..., None]] = {
     "add": _pod_add, "delete": _pod_delete, "exec": _pod_exec
