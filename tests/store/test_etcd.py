@@ -16,7 +16,7 @@ import pytest
 from coil.domain.block import BlockClaim
 from coil.domain.errors import CoilError, ConfigError
 from coil.domain.names import NodeName, PoolName, RackName
-from coil.domain.node import Holder, NodeRecord
+from coil.domain.node import Holder, NodeRecord, NodeStatus
 from coil.domain.pool import Pool, parse_subnet
 from coil.domain.survey import Survey
 from coil.lab.etcd import EtcdMember, local_etcd
@@ -400,6 +400,15 @@ async def test_nothing_is_taken_from_a_node_that_came_back(prefixed: EtcdRig, ho
             assert await store.take_block(claim, gone) is Release.NOT_GONE
         assert not await store.take_name(gone)
         assert await store.list_node_blocks(A) == claims
+
+
+async def test_a_living_node_that_was_released_by_force_is_known_again(prefixed: EtcdRig) -> None:
+    async with client(prefixed) as store, client(prefixed) as node:
+        await node.hold_name(record(), 60)
+        await store.forget_node(A)
+        assert await store.find_node(A) is None
+        await node.hold_name(record(seen=2), 60)
+        assert await store.find_node(A) == NodeStatus(record(seen=2), alive=True)
 
 
 async def test_a_survey_tells_what_it_cannot_read_and_reads_the_rest(prefixed: EtcdRig) -> None:
