@@ -20,7 +20,6 @@ from coil.store.etcd.wire import (
     Operation,
     Results,
     choice,
-    count_below,
     delete,
     delete_below,
     exists,
@@ -68,7 +67,7 @@ class Requests:
     def reading(self) -> Operation:
         begin, end = sorted([self.key(), self.key()])
         return self._chance.choice(
-            [get(begin), get_below(self.prefix), count_below(begin), get_between(begin, end),
+            [get(begin), get_below(self.prefix), get_between(begin, end),
              get_names(self.prefix, end, limit=self._chance.randint(0, 3)),
              get_page(begin, self.prefix, 0, limit=2)]
         )  # fmt: skip

@@ -224,8 +224,7 @@ class EtcdBlocks(EtcdSearch):
         """See the contract."""
 
         def read(pair: KeyValue) -> tuple[BlockId, RackName]:
-            _first, rack = self._to_range(pair)
-            return self._keys.block_id(pair.key), rack
+            return self._keys.block_id(pair.key), self._to_rack(pair)
 
         return self.watch_entries(self._keys.all_ranges, read)
 
