@@ -32,15 +32,20 @@ def usable_aggregates(
     ``owners``: whose each range is, by its first block (``Store.list_ranges``). ``claims``: the
     rack of the owner of each owned block, by index; None for an owner whose rack is unknown, which
     is as good as a foreign one. ``reached``: networks this ToR has a route for, exactly as a
-    block's. Blocks that nobody owns do not matter, nor do claims on blocks the pool has not.
+    block's. Blocks that nobody owns do not matter, nor do claims on blocks the pool has not, nor
+    ranges that begin where none can.
     """
+    firsts = {
+        first
+        for first, owner in owners.items()
+        if owner == rack and first < pool.block_count and range_of(pool, first).first == first
+    }
     blocks = {
         network: owner == rack and network in reached
         for index, owner in claims.items()
-        if index < pool.block_count and owners.get(range_of(pool, index).first) == rack
+        if index < pool.block_count and range_of(pool, index).first in firsts
         for network in pool.block(index).networks
     }
-    firsts = [first for first, owner in owners.items() if owner == rack]
     return [
         usable
         for prefix in aggregates(pool, firsts)

@@ -74,6 +74,13 @@ def test_claims_of_a_subnet_that_is_not_known_yet_change_nothing():
     assert shown(usable({0: HOME}, claims, networks(0, 1))) == ["10.0.0.0/24", "fd00::/120"]
 
 
+def test_a_range_that_cannot_be_is_none():
+    claims = dict.fromkeys(range(32), HOME)
+    for wrong in (20, POOL.block_count):
+        found = usable({0: HOME, wrong: HOME}, claims, networks(*claims))
+        assert shown(found) == ["10.0.0.0/24", "fd00::/120"]
+
+
 INDEXES = st.integers(0, 127)
 RACKS = st.sampled_from([HOME, HOME, HOME, AWAY, None])
 
