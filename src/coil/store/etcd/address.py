@@ -9,8 +9,10 @@ from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote
 
 from coil.domain.errors import ConfigError
+from coil.kube.endpoints import ServiceName, parse_service
 
 FORM = "etcd://HOST:PORT,HOST:PORT/PREFIX?ca=FILE&cert=FILE&key=FILE&timeout=SECONDS"
+"""In a pod of Kubernetes also @NAME.NAMESPACE instead of the hosts: a service."""
 DEFAULT_PORT = 2379
 DEFAULT_PREFIX = "/coil/"
 DEFAULT_TIMEOUT = 3.0
@@ -35,36 +37,44 @@ class EtcdAddress:
     """Where etcd is, and as whom and how it is asked."""
 
     endpoints: tuple[str, ...]
-    """HOST:PORT, in the order in which they are tried."""
+    """HOST:PORT, in the order in which they are tried; none where a service is to be looked up."""
     prefix: str
     """Begins and ends with a slash: everything of this store has it in front of its key."""
     tls: Tls | None = None
     user: str = ""
     password: str = field(default="", repr=False)
     timeout: float = DEFAULT_TIMEOUT
+    service: ServiceName | None = None
 
     def __str__(self) -> str:
+        if self.service is not None:
+            return f"etcd of {self.service}"
         return f"etcd at {', '.join(self.endpoints)}"
 
 
 def parse_address(parts: SplitResult) -> EtcdAddress:
     """Read the URL; its certificates are read now, too. Raises ConfigError."""
     userinfo, at, hosts = parts.netloc.rpartition("@")
-    if at and not userinfo:
-        raise ConfigError(
-            f"endpoints by the name of a Kubernetes service (@{hosts}) are not supported yet; name "
-            f"the hosts; {_form()}"
-        )
-    user, password = _parse_user(userinfo)
+    # A user's own @ is written %40: two in a row, or one without a user, name a service.
+    by_name = bool(at) and (not userinfo or userinfo.endswith("@"))
+    user, password = _parse_user(userinfo.removesuffix("@"))
     parameters = _parse_parameters(parts)
     return EtcdAddress(
-        endpoints=tuple(_parse_endpoint(host) for host in hosts.split(",")),
+        endpoints=() if by_name else tuple(map(_parse_endpoint, hosts.split(","))),
+        service=_parse_service(hosts) if by_name else None,
         prefix=_parse_prefix(parts.path),
         tls=_read_tls(parameters),
         user=user,
         password=password,
         timeout=_parse_timeout(parameters.get("timeout")),
     )
+
+
+def _parse_service(text: str) -> ServiceName:
+    try:
+        return parse_service(text)
+    except ConfigError as exc:
+        raise ConfigError(f"{exc.message}; {_form()}") from exc
 
 
 def _parse_user(userinfo: str) -> tuple[str, str]:

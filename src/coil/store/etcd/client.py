@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from itertools import count
 from typing import Any
@@ -16,11 +17,13 @@ import grpc
 import structlog
 from aetcd import rpc
 
+from coil.domain.errors import ConfigError
 from coil.process.retry import Backoff
 from coil.process.together import all_of
 from coil.store.errors import StoreError, StoreUnavailable
 from coil.store.etcd.address import EtcdAddress
 from coil.store.etcd.errors import Outcome, outcome, translated
+from coil.store.etcd.lookup import FindEndpoints
 from coil.store.etcd.wire import (
     Changes,
     Compare,
@@ -51,6 +54,8 @@ _OPTIONS = (
     # Nobody's proxy stands between a node and its etcd.
     ("grpc.enable_http_proxy", 0),
 )
+_LOOK_UP_SECONDS = 10.0
+"""Between two look-ups of a service: in an outage every node of the cluster would ask."""
 _HAS_LEADER = ("hasleader", "true")
 """A watch at a member that was cut off from the others ends instead of keeping silent."""
 
@@ -58,8 +63,12 @@ _HAS_LEADER = ("hasleader", "true")
 class EtcdClient:
     """See module. Belongs to the event loop in which it is first used."""
 
-    def __init__(self, address: EtcdAddress) -> None:
+    def __init__(self, address: EtcdAddress, find: FindEndpoints | None = None) -> None:
+        """``find``: tells the endpoints where the address has none."""
         self.address = address
+        self._endpoints = address.endpoints
+        self._find = find
+        self._looked_up = -math.inf
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._current = 0
         self._token: str | None = None
@@ -257,9 +266,11 @@ class EtcdClient:
                     continue
                 failures += 1
                 self._rotate()
+                if failures >= len(self._endpoints) and await self._look_again(left):
+                    failures = 0
                 if not self._may_go_on(exc, found, failures, repeatable=repeatable):
                     raise translated(self.address, exc) from exc
-                if failures % len(self.address.endpoints) == 0:
+                if failures % len(self._endpoints) == 0:
                     await asyncio.sleep(_PAUSE_SECONDS)
                 if loop.time() >= deadline:
                     raise translated(self.address, exc) from exc
@@ -274,15 +285,40 @@ class EtcdClient:
             return False
         # An election ends by itself; where nobody listens at all, waiting is for the caller.
         electing = "leader" in (exc.details() or "") or found is Outcome.UNKNOWN
-        return electing or failures < len(self.address.endpoints)
+        return electing or failures < len(self._endpoints)
 
     def _share(self, left: float, failures: int) -> float:
         """Seconds one endpoint may take: all must have their turn."""
-        turns = max(1, len(self.address.endpoints) - failures)
+        turns = max(1, len(self._endpoints) - failures)
         return max(0.05, left / turns)
 
     def _rotate(self) -> None:
-        self._current = (self._current + 1) % len(self.address.endpoints)
+        self._current = (self._current + 1) % len(self._endpoints)
+
+    async def _look_up(self) -> None:
+        """Ask where the members of the service are. Raises StoreUnavailable, ConfigError."""
+        if self._find is not None:
+            self._looked_up = asyncio.get_running_loop().time()
+            self._endpoints, self._current = await self._find(), 0
+
+    async def _look_again(self, seconds: float) -> bool:
+        """All that were known have failed: whether a service is elsewhere by now."""
+        now = asyncio.get_running_loop().time()
+        if self._find is None or now - self._looked_up < _LOOK_UP_SECONDS:
+            return False
+        before = set(self._endpoints)
+        try:
+            async with asyncio.timeout(max(0.1, seconds)):
+                await self._look_up()
+        except TimeoutError:
+            return False
+        except (StoreUnavailable, ConfigError) as exc:
+            _log.warning("endpoints stay as they were", reason=exc.message)
+            return False
+        for endpoint in before - set(self._endpoints):
+            if endpoint in self._channels:
+                await self._channels.pop(endpoint).close()
+        return set(self._endpoints) != before
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         return (("token", self._token),) if self._token else ()
@@ -290,7 +326,9 @@ class EtcdClient:
     async def _channel(self, seconds: float = 1.0) -> grpc.aio.Channel:
         if self._closing.is_set():
             raise StoreError(f"{self.address}: the store is closed")
-        endpoint = self.address.endpoints[self._current]
+        if not self._endpoints:
+            await self._look_up()
+        endpoint = self._endpoints[self._current]
         channel = self._channels.get(endpoint)
         if channel is None:
             channel = self._channels[endpoint] = _open(self.address, endpoint)
@@ -305,10 +343,15 @@ class EtcdClient:
 
 def _open(address: EtcdAddress, endpoint: str) -> grpc.aio.Channel:
     tls = address.tls
+    options: list[tuple[str, int | str]] = list(_OPTIONS)
     if tls is None:
-        return grpc.aio.insecure_channel(endpoint, options=_OPTIONS)
+        return grpc.aio.insecure_channel(endpoint, options=options)
+    if address.service is not None:
+        # Its members' addresses change; a certificate is for the name of the service.
+        name = f"{address.service.name}.{address.service.namespace}.svc"
+        options.append(("grpc.ssl_target_name_override", name))
     credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
-    return grpc.aio.secure_channel(endpoint, credentials, options=_OPTIONS)
+    return grpc.aio.secure_channel(endpoint, credentials, options=options)
 
 
 async def _forever(requests: Any) -> Any:

@@ -1,0 +1,1 @@
+"""Asks the API server of the Kubernetes cluster this program runs in."""
