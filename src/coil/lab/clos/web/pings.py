@@ -163,7 +163,7 @@ class Pings:
             line = raw.decode(errors="replace").strip()
             before = ping.silent
             ended = ping.take(line)
-            if "icmp_seq" not in line:
+            if "icmp_seq" not in line and not line.startswith("PING"):
                 last = line
             if ended:
                 told = f"{ping.title}: answered again, {ended} packets lost"

@@ -4,6 +4,7 @@ import { byId, h, setClass, setText, setTitle, sync } from "./dom.js";
 import { podsByOffset, troubles } from "./state.js";
 
 const MOST_CELLS = 256;
+const COLUMNS = 16;
 // Nodes that do not answer are drawn with what was last seen of them: their blocks are theirs still.
 const lastBlocks = new Map();
 
@@ -14,7 +15,8 @@ export function drawFabric(state, selected, { select, choose }) {
   const spines = state.routers.filter((machine) => machine.kind === "spine");
   sync(byId("spines"), spines, (machine) => machine.name, makeMachine, draw);
   const tors = state.routers.filter((machine) => machine.kind === "tor");
-  setClass(byId("racks"), density(tors.length));
+  const lanes = Math.ceil((state.nodes.length + state.etcd.length) / tors.length);
+  fit(tors.length, lanes);
   sync(byId("racks"), tors, (tor) => tor.rack, (tor) => makeRack(tor, select), (rack, tor) => {
     const inside = (machine) => machine.rack === tor.rack;
     draw(rack.querySelector(".tor"), tor);
@@ -31,10 +33,15 @@ export function drawFabric(state, selected, { select, choose }) {
   });
 }
 
-function density(racks) {
-  if (racks <= 3) return "roomy";
-  if (racks <= 6) return "";
-  return racks <= 8 ? "dense" : "dense denser";
+/** Choose the largest cells with which all racks fit beside each other; the least: scroll. */
+function fit(racks, lanes) {
+  const width = byId("fabric").clientWidth / racks;
+  const room = (between, lane, padding, gap) => (
+    Math.floor((width - between - lane * lanes - padding) / COLUMNS) - gap);
+  const roomy = room(16, 4, 32, 2);
+  const size = roomy >= 7 ? Math.min(roomy, 13) : Math.max(5, Math.min(room(8, 2.5, 22, 1), 8));
+  setClass(byId("racks"), roomy >= 7 ? "" : `dense${size < 6 ? " denser" : ""}`);
+  byId("racks").style.setProperty("--size", `${size}px`);
 }
 
 function machineButton(name, select, more = "") {
@@ -58,13 +65,14 @@ function drawMachine(button, machine, selected) {
   const kind = button.classList.contains("tor") ? "tor" : "";
   setClass(button, `machine ${kind} ${machine.kind} ${wrong.length ? "bad" : ""}`);
   button.setAttribute("aria-pressed", String(machine.name === selected));
-  setText(button.querySelector("small"), wrong.join(", ") || wellness(machine));
-  setTitle(button, `${machine.kind} ${machine.name}, AS ${machine.asn}, ${machine.addresses.join(" ")}`);
+  setText(button.querySelector("small"), wrong.join(", ") || wellness(machine, button));
+  const routes = machine.kind === "etcd" ? "" : `, ${machine.routes} routes`;
+  setTitle(button, `${machine.kind} ${machine.name}, AS ${machine.asn}, ${machine.addresses.join(" ")}${routes}`);
 }
 
-function wellness(machine) {
+function wellness(machine, button) {
   if (machine.kind === "etcd") return machine.leader ? "leader" : "";
-  return `${machine.routes} routes`;
+  return button.closest(".denser") ? `${machine.routes} rt` : `${machine.routes} routes`;
 }
 
 function drawBlocks(parent, node, pods, choose) {

@@ -75,6 +75,8 @@ function draw() {
   drawTraffic(view.pings, state);
 }
 
+const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
+
 function summary(state) {
   const { shape, nodes, pods, failed } = state;
   const blocks = nodes.flatMap((node) => node.blocks);
@@ -82,8 +84,9 @@ function summary(state) {
   const size = blocks.reduce((sum, block) => sum + block.size, 0);
   const families = shape.families.map((version) => `IPv${version}`).join(" + ");
   return [
-    `${shape.spines} spines, ${shape.racks} racks, ${nodes.length} nodes`, families,
-    `${pods.length} pods`, `${blocks.length} blocks, ${used} of ${size} addresses in use`,
+    [count(shape.spines, "spine"), count(shape.racks, "rack"), count(nodes.length, "node")].join(", "),
+    families, count(pods.length, "pod"),
+    `${count(blocks.length, "block")}, ${used} of ${size} addresses in use`,
     ...(failed.length ? [`${failed.length} failed`] : []),
   ].join(" · ");
 }

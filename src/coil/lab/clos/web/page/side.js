@@ -98,9 +98,11 @@ function describeLink(link, ask) {
   ];
 }
 
+const names = new Intl.Collator("en", { numeric: true }); // p2 before p10
+
 /** The form's choices, and what runs. */
 export function drawPings(pings, state, ask) {
-  const pods = state?.pods ?? [];
+  const pods = [...(state?.pods ?? [])].sort((one, other) => names.compare(one.name, other.name));
   const [source, target] = [byId("source"), byId("target")];
   for (const select of [source, target]) {
     sync(select, pods, (pod) => pod.name, (pod) => h("option", { value: pod.name, text: pod.name }), () => {});
