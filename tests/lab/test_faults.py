@@ -133,7 +133,7 @@ def test_up_heals_everything(lab, pair, command):
     assert len(failed(lab)) == 6
     command("up")
     assert failed(lab) == []
-    assert reaches(*pair)
+    until(lambda: reaches(*pair), "all routes are back")
 
 
 @pytest.mark.parametrize(
