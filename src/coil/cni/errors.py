@@ -98,6 +98,7 @@ _CODES: dict[str, Code] = {
     "NodeNetError": Code.KERNEL,
     "JournalError": Code.IO,
     "StoreError": Code.STATE,
+    "KubeError": Code.STATE,  # asked by stores only
     "PoolExists": Code.STATE,
     "PoolInUse": Code.STATE,
     "AddressInUse": Code.STATE,
