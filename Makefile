@@ -77,7 +77,7 @@ check: venv
 test: build check apt-TEST
 	@$(BIN)/python -m pytest $(T)
 
-# The API server of Kubernetes takes 3 to 12 minutes to build on two cores, so it is not part of test.
+# The API server of Kubernetes takes 4 to 12 minutes to build on two cores, so it is not part of test.
 test-kube: build apt-TEST build/kube/kube-apiserver
 	@$(BIN)/python -m pytest tests/kube
 

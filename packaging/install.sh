@@ -115,7 +115,7 @@ install_all() {
     folder "$PREFIX/share"
     install_venv
     install_programs
-    for document in "$here"/docs/cmd-*.md "$here/LICENSE"; do
+    for document in "$here"/docs/cmd-*.md "$here/docs/store.md" "$here/LICENSE"; do
         put "$document" "$PREFIX/share/doc/${document##*/}" 0644
     done
     for unit in $units; do

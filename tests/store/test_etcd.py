@@ -108,6 +108,10 @@ def guarded(tmp_path: Path) -> Iterator[EtcdMember]:
             "role grant-permission coil readwrite /coil/ --prefix",
             "user grant-role coil coil",
             "user grant-role root root",
+            "user add reader:readerpw",
+            "role add reader",
+            "role grant-permission reader read /coil/ --prefix",
+            "user grant-role reader reader",
             "auth enable",
         ):
             member.ctl(*words.split())
@@ -147,6 +151,27 @@ async def test_who_may_not_is_told_what_to_do(
                 await call
     finally:
         await store.close()
+
+
+async def test_who_may_only_read_can_follow_everything_and_change_nothing(
+    guarded: EtcdMember,
+) -> None:
+    store = await open_store(f"etcd://coil:coilpw@{guarded.endpoint}")
+    reader = await open_store(f"etcd://reader:readerpw@{guarded.endpoint}")
+    try:
+        identity = await store.identity()
+        await store.create_pool(pool())
+        assert await reader.identity() == identity
+        pools, claims, nodes = reader.watch_pools(), reader.watch_claims(), reader.watch_nodes()
+        assert [await anext(each) for each in (pools, claims, nodes)] == [[pool()], {}, {}]
+        (claim,) = await store.claim_blocks(A, NAME, 1)
+        assert await anext(claims) == {claim.id: claim}
+        with pytest.raises(StoreError, match="readwrite"):
+            await reader.set_cordoned(NAME, cordoned=True)
+        assert await store.list_pool_blocks(NAME) == [claim]
+    finally:
+        await store.close()
+        await reader.close()
 
 
 async def test_a_password_where_none_is_wanted_is_told(etcd: EtcdMember) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+from coil.lab.etcd import local_etcd
 from coil.store.errors import StoreUnavailable
 from coil.store.etcd.address import EtcdAddress
 from coil.store.etcd.client import EtcdClient
@@ -20,6 +22,7 @@ from coil.store.etcd.wire import (
     Operation,
     Results,
     choice,
+    count_between,
     delete,
     delete_below,
     exists,
@@ -67,7 +70,7 @@ class Requests:
     def reading(self) -> Operation:
         begin, end = sorted([self.key(), self.key()])
         return self._chance.choice(
-            [get(begin), get_below(self.prefix), get_between(begin, end),
+            [get(begin), get_below(self.prefix), count_between(begin, end), get_between(begin, end),
              get_names(self.prefix, end, limit=self._chance.randint(0, 3)),
              get_page(begin, self.prefix, 0, limit=2)]
         )  # fmt: skip
@@ -115,6 +118,13 @@ def _pairs(answer: object, before: int) -> object:
 
 def found(answer: Found, before: int) -> object:
     return [_pairs(each, before) for each in answer._answers]
+
+
+@pytest.fixture
+def prefixed(tmp_path: Path) -> Iterator[EtcdRig]:
+    """In an etcd of its own: leases of other tests that end would count as revisions."""
+    with local_etcd(tmp_path / "etcd") as (member,):
+        yield EtcdRig(member)
 
 
 @asynccontextmanager
