@@ -13,7 +13,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import daemon, execs, lab, runtime, traffic
+from bench import cluster, daemon, execs, lab, runtime, traffic
 from bench.rig import ROOT, rig
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +27,10 @@ FIGURES = {
     "endurance": daemon.endurance,
     "traffic": traffic.throughput,
     "sandboxes": runtime.sandboxes,
+    "first-claims": cluster.first_claims,
+    "many-nodes": cluster.many_nodes,
+    "churn": cluster.churn,
+    "independence": cluster.independence,
     "lab": lab.forty_nodes,
 }
 

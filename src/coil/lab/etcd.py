@@ -11,7 +11,6 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.request import urlopen
 
 from coil.lab.errors import LabError
 from coil.lab.host import Host, end, run
@@ -108,8 +107,8 @@ class EtcdMember:
 
     def counters(self) -> dict[str, float]:
         """What it counts of itself: name with labels, as Prometheus has them, to value."""
-        with urlopen(f"{self.client_url}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
+        argv = ["curl", "-sf", "--max-time", "5", f"{self.client_url}/metrics"]
+        lines = (self.host.run(*argv) if self.host else run(argv)).stdout.splitlines()
         pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
 
