@@ -21,7 +21,7 @@ APT_RUN   := iproute2 iputils-ping busybox-static containerd|containerd.io runc|
 APT_LAB   := iproute2 iputils-ping traceroute procps util-linux bird2 etcd-server etcd-client
 APT_TEST  := $(APT_RUN) $(APT_LAB) podman nftables iptables gcc libc6-dev curl frr strace openssl \
              chromium chromium-driver fonts-dejavu-core
-APT_BENCH := $(APT_RUN) $(APT_LAB) gcc libc6-dev iperf3 etcd-server etcd-client
+APT_BENCH := $(APT_RUN) $(APT_LAB) gcc libc6-dev iperf3 curl etcd-server etcd-client
 
 .PHONY: help venv build native demo demo-node test test-kube check bench clean install uninstall \
         apt-BUILD apt-RUN apt-LAB apt-TEST apt-BENCH

@@ -84,9 +84,9 @@ class EtcdBlocks(EtcdSearch):
         wanted = min(count, _MOST_AT_ONCE, len(offer.free))
         if not wanted:
             return []
-        random.shuffle(offer.free)
+        tried = random.sample(offer.free, min(len(offer.free), wanted * _ALTERNATIVES))
         alternatives = [
-            [_new_claim(node, pool, index) for index in offer.free[turn::wanted][:_ALTERNATIVES]]
+            [_new_claim(node, pool, index) for index in tried[turn::wanted]]
             for turn in range(wanted)
         ]
         done = await self._client.write(

@@ -70,6 +70,7 @@ class EtcdClient:
         self._find = find
         self._looked_up = -math.inf
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._kvs: dict[grpc.aio.Channel, Any] = {}
         self._current = 0
         self._token: str | None = None
         self._closing = asyncio.Event()
@@ -117,8 +118,9 @@ class EtcdClient:
         request = range_request(operation, revision)
 
         async def call(channel: grpc.aio.Channel, seconds: float) -> Any:
-            stub = rpc.KVStub(channel)
-            return await stub.Range(request, timeout=seconds, metadata=self._metadata())
+            return await self._kv(channel).Range(
+                request, timeout=seconds, metadata=self._metadata()
+            )
 
         return await self._call(call, repeatable=True)
 
@@ -137,8 +139,7 @@ class EtcdClient:
         request = txn_request(compare, success, failure)
 
         async def call(channel: grpc.aio.Channel, seconds: float) -> Any:
-            stub = rpc.KVStub(channel)
-            return await stub.Txn(request, timeout=seconds, metadata=self._metadata())
+            return await self._kv(channel).Txn(request, timeout=seconds, metadata=self._metadata())
 
         return Results(await self._call(call, repeatable=repeatable))
 
@@ -322,6 +323,12 @@ class EtcdClient:
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         return (("token", self._token),) if self._token else ()
+
+    def _kv(self, channel: grpc.aio.Channel) -> Any:
+        """The calls on keys: made once, for making them takes a third of the time of one."""
+        if channel not in self._kvs:
+            self._kvs[channel] = rpc.KVStub(channel)
+        return self._kvs[channel]
 
     async def _channel(self, seconds: float = 1.0) -> grpc.aio.Channel:
         if self._closing.is_set():
