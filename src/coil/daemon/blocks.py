@@ -103,6 +103,9 @@ class BlockKeeper:
     async def release(self, owned: OwnedBlock) -> None:
         """Give an idle block back: mark, withdraw, release, forget. Continues a begun release."""
         async with self._changing:
+            if not owned.releasing:
+                # While the store is away a block could not be given back, only be of no use.
+                await self._store.list_node_blocks(self._node)
             if (
                 owned.allocator.used_count
                 or self._inventory.blocks.get(owned.block.id) is not owned
