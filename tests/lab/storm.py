@@ -141,8 +141,16 @@ class Storm:
     def check(self):
         """What must have held all the while."""
         assert self.samples
-        assert self.doubled == []
-        assert violations([h for c in self.clients for h in c.holds], COOL_DOWN) == []
+        wrong = violations([h for c in self.clients for h in c.holds], COOL_DOWN)
+        # With their reasons: only files of tests get them from pytest.
+        assert not self.doubled, self.doubled
+        assert not wrong, self._told(wrong)
+
+    def _told(self, wrong):
+        """What went wrong, and everything that is known of the addresses concerned."""
+        addresses = {text.split()[0] for text in wrong}
+        holds = [h for c in self.clients for h in c.holds if h.address in addresses]
+        return "\n".join([*wrong, *map(str, sorted(holds, key=lambda hold: hold.given))])
 
     def check_settled(self):
         """What must hold when all is well again and nobody asks for anything."""

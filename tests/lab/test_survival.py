@@ -73,7 +73,8 @@ def test_the_leader_of_etcd_is_killed(lab, pair):
         lab.faults.heal_etcd(leader)
         churn.wait_more(10)
     told(lost)
-    assert churn.refused() == []
+    # A node whose addresses all rest needs a block, and a claim may meet the election.
+    assert churn.refused(11) == []
     assert unharmed(lost)
     churn.check()
 

@@ -106,10 +106,10 @@ class BlockKeeper:
             if not owned.releasing:
                 # While the store is away a block could not be given back, only be of no use.
                 await self._store.list_node_blocks(self._node)
-            if (
-                owned.allocator.used_count
-                or self._inventory.blocks.get(owned.block.id) is not owned
-            ):
+            if self._inventory.blocks.get(owned.block.id) is not owned:
+                return
+            # Looked at again: while this waited an address may have come and gone, and rests now.
+            if not owned.releasing and not self._inventory.is_idle(owned):
                 return
             owned.releasing = True
             block_id = owned.block.id

@@ -144,12 +144,12 @@ class Inventory:
 
     def idle_blocks(self, pool: Pool) -> list[OwnedBlock]:
         """Usable blocks with nothing used and nothing cooling, newest last."""
-        now = self.clock()
-        return [
-            owned
-            for owned in self.usable_blocks(pool.name)
-            if owned.allocator.is_idle(now, pool.cool_down)
-        ]
+        return [owned for owned in self.usable_blocks(pool.name) if self.is_idle(owned)]
+
+    def is_idle(self, owned: OwnedBlock) -> bool:
+        """Whether nothing of a block is used and nothing rests: it may be another node's."""
+        cool_down = self.get_pool(owned.block.pool).cool_down
+        return owned.allocator.is_idle(self.clock(), cool_down)
 
     def find_holder(self, address: Address) -> Attachment | None:
         """The attachment that holds ``address``."""
