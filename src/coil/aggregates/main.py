@@ -25,7 +25,7 @@ from coil.process.supervise import Supervisor, supervise
 from coil.routing.bird import aggregates_config
 from coil.speakers.bird import DEFAULT_SOCKET
 from coil.store.contract import Store
-from coil.store.open import open_store, shown_url
+from coil.store.open import opened_store, shown_url
 
 DEFAULT_CONFIG = Path("/etc/coil/coil-aggregates.toml")
 _EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: systemd shows its name
@@ -88,18 +88,11 @@ def main(config: Path, *, print_config: bool, **options: Any) -> None:
 
 async def serve(settings: Settings) -> None:
     """Be coil-aggregates until told to stop. Raises ConfigError for what prevents a start."""
-    store = await open_store(settings.store)
-    try:
+    async with opened_store(settings.store) as store:
         if not settings.file.exists():
             # BIRD does not start without it, and without BIRD we cannot know more.
             write_file(settings.file, aggregates_config([], []))
-
-        async def start(supervisor: Supervisor) -> None:
-            await run(settings, store, supervisor)
-
-        await supervise(start)
-    finally:
-        await store.close()
+        await supervise(lambda supervisor: run(settings, store, supervisor))
 
 
 async def run(settings: Settings, store: Store, supervisor: Supervisor) -> None:

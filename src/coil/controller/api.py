@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from coil import __version__
 from coil.controller.leader import Leadership
 from coil.controller.metrics import Metrics
 from coil.controller.passes import Passes
-from coil.process.http import METRICS_TYPE, Endpoint, HttpRequest, HttpResponse
+from coil.process.http import METRICS_TYPE, Endpoint, HttpRequest, HttpResponse, json_response
 from coil.process.problems import Problems
 
 
@@ -34,7 +33,7 @@ class Api:
         }
 
     async def _status(self, _request: HttpRequest) -> HttpResponse:
-        return _reply(
+        return json_response(
             200,
             {
                 "version": __version__,
@@ -47,15 +46,11 @@ class Api:
         )
 
     async def _health(self, _request: HttpRequest) -> HttpResponse:
-        return _reply(200, {"healthy": True})
+        return json_response(200, {"healthy": True})
 
     async def _ready(self, _request: HttpRequest) -> HttpResponse:
         is_ready = self._passes.is_ready
-        return _reply(200 if is_ready else 503, {"ready": is_ready})
+        return json_response(200 if is_ready else 503, {"ready": is_ready})
 
     async def _show_metrics(self, _request: HttpRequest) -> HttpResponse:
         return HttpResponse(200, self._metrics.text(), METRICS_TYPE)
-
-
-def _reply(status: int, value: object) -> HttpResponse:
-    return HttpResponse(status, json.dumps(value).encode() + b"\n")

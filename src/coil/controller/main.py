@@ -17,8 +17,8 @@ from coil.controller.steps import StepHook, no_step
 from coil.domain.errors import CoilError, ConfigError
 from coil.process import logging
 from coil.process.options import CONTEXT, config_option, log_options
-from coil.process.supervise import Supervisor, supervise
-from coil.store.open import DEFAULT_STORE, open_store
+from coil.process.supervise import supervise
+from coil.store.open import DEFAULT_STORE, opened_store
 
 DEFAULT_CONFIG = Path("/etc/coil/coil-controller.toml")
 _EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: systemd shows its name
@@ -81,15 +81,8 @@ def main(config: Path, *, print_config: bool, **options: Any) -> None:
 
 async def serve(settings: Settings, step: StepHook = no_step) -> None:
     """Be coil-controller until told to stop. Raises ConfigError for what prevents a start."""
-    store = await open_store(settings.store)
-    try:
-
-        async def start(supervisor: Supervisor) -> None:
-            await app.run(settings, store, supervisor, step)
-
-        await supervise(start)
-    finally:
-        await store.close()
+    async with opened_store(settings.store) as store:
+        await supervise(lambda supervisor: app.run(settings, store, supervisor, step))
 
 
 if __name__ == "__main__":

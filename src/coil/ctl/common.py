@@ -15,7 +15,7 @@ import click
 from coil.ctl.output import FORMATS
 from coil.domain.errors import CoilError, RequestError
 from coil.store.contract import Store
-from coil.store.open import DEFAULT_STORE, open_store
+from coil.store.open import DEFAULT_STORE, opened_store
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -91,10 +91,7 @@ def with_store(context: Context, work: Callable[[Store], Awaitable[T]]) -> T:
     """Open the store, do ``work`` with it, close it."""
 
     async def run() -> T:
-        store = await open_store(context.store)
-        try:
+        async with opened_store(context.store) as store:
             return await work(store)
-        finally:
-            await store.close()
 
     return asyncio.run(run())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from ipaddress import ip_address
 
@@ -18,7 +17,7 @@ from coil.domain.errors import (
     ConfigError,
     RequestError,
 )
-from coil.process.http import METRICS_TYPE, Endpoint, HttpRequest, HttpResponse
+from coil.process.http import METRICS_TYPE, Endpoint, HttpRequest, HttpResponse, json_response
 
 
 class Api:
@@ -49,26 +48,26 @@ class Api:
         }
 
     async def _status(self, _request: HttpRequest) -> HttpResponse:
-        return reply(200, {**self._reporter.status(), "ready": self.is_ready})
+        return json_response(200, {**self._reporter.status(), "ready": self.is_ready})
 
     async def _health(self, _request: HttpRequest) -> HttpResponse:
-        return reply(200, {"healthy": True})
+        return json_response(200, {"healthy": True})
 
     async def _ready(self, _request: HttpRequest) -> HttpResponse:
-        return reply(200 if self.is_ready else 503, {"ready": self.is_ready})
+        return json_response(200 if self.is_ready else 503, {"ready": self.is_ready})
 
     async def _show_metrics(self, _request: HttpRequest) -> HttpResponse:
         return HttpResponse(200, self._metrics.text(), METRICS_TYPE)
 
     async def _blocks(self, _request: HttpRequest) -> HttpResponse:
-        return reply(200, self._reporter.blocks())
+        return json_response(200, self._reporter.blocks())
 
     async def _addresses(self, _request: HttpRequest) -> HttpResponse:
-        return reply(200, self._reporter.addresses())
+        return json_response(200, self._reporter.addresses())
 
     async def _address(self, request: HttpRequest) -> HttpResponse:
         try:
-            return reply(200, self._reporter.address(_address_of(request)))
+            return json_response(200, self._reporter.address(_address_of(request)))
         except CoilError as exc:
             return refusal(exc)
 
@@ -80,7 +79,7 @@ class Api:
             if holder is None:
                 raise AddressNotFound(f"no attachment of this node holds {address}")
             await self._attacher.delete(holder.key)
-            return reply(200, self._reporter.address(address))
+            return json_response(200, self._reporter.address(address))
         except CoilError as exc:
             return refusal(exc)
 
@@ -88,7 +87,7 @@ class Api:
         try:
             attachment = self._find(request.query.get("subject", ""))
             faults = await self._attacher.faults(attachment.key)
-            return reply(200, self._reporter.explain(attachment, faults))
+            return json_response(200, self._reporter.explain(attachment, faults))
         except CoilError as exc:
             return refusal(exc)
 
@@ -121,15 +120,10 @@ def _address_of(request: HttpRequest) -> Address:
         raise RequestError(f"{text!r} is not an IP address") from exc
 
 
-def reply(status: int, value: object) -> HttpResponse:
-    """A JSON answer."""
-    return HttpResponse(status, json.dumps(value).encode() + b"\n")
-
-
 def refusal(exc: CoilError) -> HttpResponse:
     """The answer to a request that could not be served: which status each error has."""
     status = next((code for kind, code in STATUS.items() if isinstance(exc, kind)), 500)
-    return reply(503 if exc.transient else status, {"error": exc.message})
+    return json_response(503 if exc.transient else status, {"error": exc.message})
 
 
 STATUS: dict[type[CoilError], int] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping
 
@@ -21,7 +20,7 @@ from coil.domain.attachment import Attachment, AttachmentKey
 from coil.domain.errors import CoilError, PoolCordoned
 from coil.domain.names import MAX_CONTAINER_ID, MAX_IFNAME
 from coil.nodenet.plan import GATEWAYS, HOST_MAC
-from coil.process.http import CallerGone, Endpoint, HttpRequest, HttpResponse
+from coil.process.http import CallerGone, Endpoint, HttpRequest, HttpResponse, json_response
 from coil.process.problems import Problems
 
 _log = structlog.get_logger()
@@ -60,7 +59,7 @@ class CniEndpoint:
             request = parse_request(http.query, http.body)
             async with asyncio.timeout(request.netconf.timeout):
                 body = await self._carry_out(request, http)
-            response = HttpResponse(200, json.dumps(body).encode() + b"\n" if body else b"")
+            response = json_response(200, body) if body else HttpResponse(200, b"")
         except CallerGone:
             raise
         except Exception as exc:  # noqa: BLE001 - the edge: every failure has its answer
@@ -168,9 +167,7 @@ def _refusal(exc: Exception, command: str, http: HttpRequest) -> HttpResponse:
     else:
         _log.warning("cni request refused", **named, code=int(code), reason=str(exc))
     found = errors.to_json(exc, _version_for(http.body), command)
-    return HttpResponse(
-        400 if code < errors.Code.TRY_AGAIN else 503, json.dumps(found).encode() + b"\n"
-    )
+    return json_response(400 if code < errors.Code.TRY_AGAIN else 503, found)
 
 
 def _version_for(body: bytes) -> str:

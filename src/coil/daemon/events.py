@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from coil.daemon.inventory import Inventory
 from coil.daemon.locks import AttachmentLocks
 from coil.daemon.repair import Repairer
@@ -32,18 +30,7 @@ class EventWatcher:
         events = EventSocket(
             (self._tables.pod_table, self._tables.export_table), protocol=self._tables.protocol
         )
-        loop = asyncio.get_running_loop()
-        loop.add_reader(events.fileno(), self._read, events)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            loop.remove_reader(events.fileno())
-            events.close()
-
-    def _read(self, events: EventSocket) -> None:
-        # All are read, also after one that matters: the socket must be empty.
-        if any([self._matters(event) for event in events.read()]):  # noqa: C419
-            self._repairer.wake()
+        await events.watch(self._matters, self._repairer.wake)
 
     def _matters(self, event: Event) -> bool:
         """Whether something of ours changed that no verb in flight is changing."""

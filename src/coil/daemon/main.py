@@ -22,8 +22,8 @@ from coil.domain.names import NodeName, RackName, parse_node_name, parse_rack_na
 from coil.nodenet.plan import Tables
 from coil.process import logging
 from coil.process.options import CONTEXT, config_option, log_options, node_name_option
-from coil.process.supervise import Supervisor, supervise
-from coil.store.open import DEFAULT_STORE, open_store
+from coil.process.supervise import supervise
+from coil.store.open import DEFAULT_STORE, opened_store
 
 DEFAULT_CONFIG = Path("/etc/coil/coild.toml")
 DEFAULT_RACK_FILE = Path("/etc/coil/rack")
@@ -162,15 +162,8 @@ def _read_rack(text: str, file: Path) -> RackName | None:
 
 async def serve(settings: Settings, step: StepHook = no_step) -> None:
     """Be coild until told to stop. Raises ConfigError for what prevents a start."""
-    store = await open_store(settings.store)
-    try:
-
-        async def start(supervisor: Supervisor) -> None:
-            await app.run(settings, store, supervisor, step)
-
-        await supervise(start)
-    finally:
-        await store.close()
+    async with opened_store(settings.store) as store:
+        await supervise(lambda supervisor: app.run(settings, store, supervisor, step))
 
 
 if __name__ == "__main__":

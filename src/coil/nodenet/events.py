@@ -8,11 +8,12 @@ route, nor must what coild makes itself.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import errno
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from coil.nodenet import messages as m
@@ -87,6 +88,22 @@ class EventSocket:
                 continue
             for kind, _flags, _sequence, payload in split(data):
                 yield self._event(kind, payload)
+
+    async def watch(self, matters: Callable[[Event], bool], wake: Callable[[], None]) -> None:
+        """Call ``wake`` whenever something happened that ``matters``, for ever; then close."""
+
+        def read() -> None:
+            # All are read, also after one that matters: the socket must be empty.
+            if any([matters(event) for event in self.read()]):  # noqa: C419
+                wake()
+
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self.fileno(), read)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            loop.remove_reader(self.fileno())
+            self.close()
 
     def _event(self, kind: int, payload: bytes) -> Event:
         if kind in (m.RTM_NEWLINK, m.RTM_DELLINK):

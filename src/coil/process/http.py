@@ -87,6 +87,13 @@ class HttpResponse:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+def json_response(
+    status: int, value: object, headers: Mapping[str, str] | None = None
+) -> HttpResponse:
+    """An answer in JSON, one line."""
+    return HttpResponse(status, json.dumps(value).encode() + b"\n", headers=headers or {})
+
+
 @dataclass(frozen=True, slots=True)
 class HttpStream:
     """An answer whose end is not known, sent as it comes; cancelled when the caller goes away.
@@ -232,8 +239,7 @@ class Server:
             try:
                 await _receive(sock, reader)
             except BadRequest as exc:
-                body = json.dumps({"error": str(exc)}).encode() + b"\n"
-                response: HttpResponse | HttpStream = HttpResponse(exc.status, body)
+                response: HttpResponse | HttpStream = json_response(exc.status, {"error": str(exc)})
             else:
                 response = await self._serve(sock, reader, router)
             if isinstance(response, HttpStream):

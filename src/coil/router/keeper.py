@@ -100,18 +100,7 @@ class RouteKeeper:
         events = EventSocket(
             [self._settings.router_table], protocol=self._settings.router_protocol, arrivals=True
         )
-        loop = asyncio.get_running_loop()
-        loop.add_reader(events.fileno(), self._read, events)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            loop.remove_reader(events.fileno())
-            events.close()
-
-    def _read(self, events: EventSocket) -> None:
-        # All are read, also after one that matters: the socket must be empty.
-        if any([_matters(event) for event in events.read()]):  # noqa: C419
-            self._wake.set()
+        await events.watch(_matters, self._wake.set)
 
     async def run(self) -> None:
         """Sync when woken and every period, for ever."""

@@ -15,7 +15,7 @@ from coil.domain.errors import CoilError, ConfigError, InvalidName
 from coil.domain.names import parse_node_name
 from coil.process import logging
 from coil.process.options import CONTEXT, config_option, log_options, node_name_option
-from coil.process.supervise import Supervisor, supervise
+from coil.process.supervise import supervise
 from coil.router import app
 from coil.router.keeper import flush
 from coil.router.settings import (
@@ -24,7 +24,7 @@ from coil.router.settings import (
     DEFAULT_TABLE,
     Settings,
 )
-from coil.store.open import open_store
+from coil.store.open import opened_store
 
 DEFAULT_CONFIG = Path("/etc/coil/coil-router.toml")
 _EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: systemd shows its name
@@ -96,15 +96,8 @@ async def serve(settings: Settings) -> None:
     """Be coil-router until told to stop. Raises ConfigError for what prevents a start."""
     if not settings.store:
         raise ConfigError("no store is named: use --store, as for coild (etcd://HOST:PORT/PREFIX)")
-    store = await open_store(settings.store)
-    try:
-
-        async def start(supervisor: Supervisor) -> None:
-            await app.run(settings, store, supervisor)
-
-        await supervise(start)
-    finally:
-        await store.close()
+    async with opened_store(settings.store) as store:
+        await supervise(lambda supervisor: app.run(settings, store, supervisor))
 
 
 if __name__ == "__main__":

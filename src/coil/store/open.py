@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -29,6 +30,16 @@ async def open_store(url: str) -> Store:
         kind = f"unknown kind of store {parts.scheme!r}" if parts.scheme else "not a URL of a store"
         raise ConfigError(f"{kind}; {_possible()}")
     return await opener(parts)
+
+
+@asynccontextmanager
+async def opened_store(url: str) -> AsyncIterator[Store]:
+    """The store that ``url`` names, closed at the end. Raises as ``open_store``."""
+    store = await open_store(url)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 def _split(url: str) -> SplitResult:

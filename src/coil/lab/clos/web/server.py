@@ -27,6 +27,7 @@ from coil.process.http import (
     ListenError,
     Router,
     Server,
+    json_response,
 )
 from coil.process.supervise import Supervisor, supervise
 
@@ -230,4 +231,4 @@ def _find_intruder(request: HttpRequest) -> str:
 
 
 def _reply(status: int, value: object) -> HttpResponse:
-    return HttpResponse(status, json.dumps(value).encode() + b"\n", headers=_HEADERS)
+    return json_response(status, value, _HEADERS)
