@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 
 import pytest
 
@@ -117,6 +118,25 @@ def test_a_node_that_was_paused_gives_nothing_of_what_it_lost_meanwhile(cluster,
     assert '"code": 11' in out
     assert exported(paused) == set()
     assert paused.used().keys() == {"10.77.0.0"}
+
+
+def test_a_long_pause_that_is_settled_is_forgotten(cluster, pods):
+    """Else a short one later, while the store is away, would count as long."""
+    machine = cluster.node(pool=POOL, period=3)
+    machine.add("c0", pods())
+
+    def stand_still(seconds):
+        pause(machine)
+        over = time.monotonic() + seconds
+        until(lambda: time.monotonic() > over, "it stood still", seconds + 5)
+        resume(machine)
+
+    stand_still(6)
+    machine.add("c1", pods())
+    cluster.member.suspend()
+    stand_still(3)
+    machine.add("c2", pods(), timeout=10)
+    cluster.member.resume()
 
 
 def test_a_node_that_was_cut_off_loses_what_others_took_as_soon_as_it_is_back(cluster, pods):

@@ -129,14 +129,15 @@ class Vigil:
 
     def _stood_still(self, seconds: float) -> None:
         _log.warning("stood still: asking the store first", reason=_duration(seconds))
-        self._gone = max(self._gone, seconds)
+        # What an earlier doubt was about is settled, by whoever asked the store since.
+        self._gone = max(self._gone, seconds) if self._keeper.in_doubt else seconds
         self._keeper.in_doubt = True
 
     def _may_go_on(self) -> bool:
         """Whether, without the store, it was too short for anybody to take this node for gone."""
         if self._gone > self._patience:
             return False
-        self._gone, self._keeper.in_doubt = 0.0, False
+        self._keeper.in_doubt = False
         return True
 
 
