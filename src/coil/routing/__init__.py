@@ -1,1 +1,1 @@
-"""Configurations of routing daemons (BIRD, FRR, GoBGP) out of one model. Pure: text only."""
+"""Configurations of routing daemons (BIRD, FRR) out of one model. Pure: text only."""
