@@ -17,6 +17,8 @@ from coil.lab.clos.programs import programs_of
 from coil.lab.node import PROGRAMS
 
 COIL_LAB = PROGRAMS / "coil-lab"
+COOL_DOWN, GRACE = 5, 6
+"""Seconds. A node without power loses its blocks while a test looks on; any other keeps them."""
 
 
 def run_lab(*words, name, seconds=110, **options):
@@ -57,7 +59,7 @@ def shared():
     """A lab of 2 spines, 2 racks, 2 nodes each, dual stack; tests leave it whole."""
     with lab_name() as made:
         lab = Lab(made)
-        lab.up(Shape(families=(4, 6)))
+        lab.up(Shape(families=(4, 6), cool_down=COOL_DOWN, grace=GRACE))
         yield lab
         for log in Path(lab.files.directory).glob("*/coild.log"):
             print(f"--- {log}", log.read_text()[-1500:])

@@ -168,13 +168,13 @@ def test_an_impossible_topology_leaves_nothing(name):
     assert nothing_is_left(name)
 
 
-def test_up_twice_changes_nothing_and_another_topology_is_refused(lab):
+def test_up_twice_changes_nothing_and_other_numbers_are_refused(lab):
     before = processes(lab)
     lab.up(lab.plan.shape)
     assert processes(lab) == before
     done = run_lab("up", "--racks=3", name=lab.name)
     assert done.returncode == 1
-    assert "another topology (2 spines, 2 racks of 2 nodes" in done.stderr
+    assert "other numbers (2 spines, 2 racks of 2 nodes" in done.stderr
     assert processes(lab) == before
 
 

@@ -36,6 +36,11 @@ def test_etcd_members_go_round_the_racks():
     assert [m.rack for m in made.of_kind(Kind.ETCD)] == ["r1", "r2", "r1", "r2", "r1"]
 
 
+@pytest.mark.parametrize(("racks", "names"), [(1, "r1n1"), (5, "r1n1 r2n1 r3n1")])
+def test_a_controller_runs_on_a_node_of_each_of_three_racks_at_most(racks, names):
+    assert [m.name for m in plan(racks=racks).controllers] == names.split()
+
+
 @FAMILIES
 def test_no_two_ends_or_loopbacks_have_one_address_and_both_ends_share_a_network(families):
     made = plan(spines=4, racks=10, nodes_per_rack=4, families=families)
@@ -97,6 +102,8 @@ def test_a_plan_is_the_same_each_time():
         ({"racks": 101}, "--racks 101 must be 1 to 100"),
         ({"nodes_per_rack": -1}, "--nodes-per-rack -1 must be 1 to 100"),
         ({"etcd": 2}, "--etcd 2 must be odd"),
+        ({"cool_down": -1}, "--cool-down -1 must be 0 to 86400 seconds"),
+        ({"grace": 130}, "--grace 130 must be more than --cool-down 130"),
         ({"racks": 50, "nodes_per_rack": 50}, "too large"),
     ],
 )

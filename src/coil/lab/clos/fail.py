@@ -49,6 +49,13 @@ PARTS = {
     ),
     "etcd": Part(("member",), Faults.fail_etcd, Faults.heal_etcd, "A member of etcd.", stops=True),
     "coild": Part(("node",), Faults.fail_coild, Faults.heal_coild, "coild of a node.", stops=True),
+    "controller": Part(
+        ("node",),
+        Faults.fail_controller,
+        Faults.heal_controller,
+        "coil-controller of a node.",
+        stops=True,
+    ),
 }
 
 

@@ -15,8 +15,8 @@ from enum import StrEnum
 
 from coil.lab.clos import fabric
 from coil.lab.clos.files import Files
-from coil.lab.clos.machines import COILD, ETCD, Machines
-from coil.lab.clos.plan import Kind, Machine, Plan
+from coil.lab.clos.machines import COILD, CONTROLLER, ETCD, Machines
+from coil.lab.clos.plan import Kind, Machine, Plan, UnknownName
 from coil.lab.clos.pods import Pods
 from coil.lab.clos.programs import end_all, programs_of
 from coil.lab.errors import LabError
@@ -110,13 +110,32 @@ class Faults:
             machines.start_coilds([node])
             machines.wait_coild([node])
 
+    def fail_controller(self, name: str, how: How = How.KILL) -> None:
+        """Stop coil-controller of a node; another leads some seconds later."""
+        with self._machines() as machines:
+            node = _with_controller(machines.plan, name)
+            self._check_on(machines.plan, name)
+            self._stop(node, CONTROLLER, how)
+
+    def heal_controller(self, name: str) -> None:
+        """Start coil-controller, or let it go on. Returns when it serves."""
+        with self._machines() as machines:
+            node = _with_controller(machines.plan, name)
+            self._check_on(machines.plan, name)
+            self._resume([node])
+            machines.start_controller(node)
+            machines.wait_controllers([node])
+
     def boot(self, machines: Machines, which: list[Machine]) -> None:
-        """Power on machines that are off: links, BIRD, and on nodes coild."""
+        """Power on machines that are off: links, BIRD, and on nodes coild and the rest."""
         fabric.build(self.files, machines.plan, which)
         fabric.each(machines.start_bird, which)
         nodes = [machine for machine in which if machine.kind is Kind.NODE]
+        controllers = [node for node in nodes if node in machines.plan.controllers]
         machines.start_coilds(nodes)
+        fabric.each(machines.start_controller, controllers)
         machines.wait_coild(nodes)
+        machines.wait_controllers(controllers)
 
     @contextmanager
     def _machines(self) -> Iterator[Machines]:
@@ -149,6 +168,15 @@ class Faults:
 
     def _resume(self, machines: list[Machine]) -> None:
         resume_all(self.files, machines)
+
+
+def _with_controller(plan: Plan, name: str) -> Machine:
+    """A node that has a controller. Raises UnknownName."""
+    node = plan.get_machine(name, Kind.NODE)
+    if node not in plan.controllers:
+        known = ", ".join(each.name for each in plan.controllers)
+        raise UnknownName(f"{name} has no controller; {known} have one")
+    return node
 
 
 def resume_all(files: Files, machines: list[Machine]) -> None:

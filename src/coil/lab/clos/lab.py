@@ -69,7 +69,7 @@ class Lab:
             there = self.files.find_shape()
             if there not in (None, shape):
                 raise LabError(
-                    f"lab {self.name} is up with another topology ({_told(there)}); take it down "
+                    f"lab {self.name} is up with other numbers ({_told(there)}); take it down "
                     "first, or choose another --name"
                 )
             try:
@@ -144,13 +144,16 @@ class Lab:
         machines.wait_etcd(members, _counted(report, "etcd", len(members)))
         self._make_pool(machines)
         machines.start_coilds(nodes)
+        each(machines.start_controller, plan.controllers)
         machines.wait_coild(nodes, _counted(report, "coild on every node", len(nodes)))
+        machines.wait_controllers(plan.controllers)
 
     def _make_pool(self, machines: Machines) -> None:
         """From the first member's host, which certainly reaches etcd."""
         subnets = ",".join(_SUBNETS[version] for version in machines.plan.shape.families)
         node = machines.node(machines.plan.of_kind(Kind.ETCD)[0])
-        done = node.ctl("pool", "create", POOL, subnets, check=False)
+        cool_down = f"{machines.plan.shape.cool_down}s"
+        done = node.ctl("pool", "create", POOL, subnets, "--cool-down", cool_down, check=False)
         if done.returncode and "exists" not in done.stderr:
             raise LabError(f"cannot make the pool: {done.stderr.strip()}")
 
@@ -186,5 +189,6 @@ def _told(shape: Shape | None) -> str:
         return "none"
     return (
         f"{shape.spines} spines, {shape.racks} racks of {shape.nodes_per_rack} nodes, etcd of "
-        f"{shape.etcd}, {' and '.join(f'IPv{version}' for version in shape.families)}"
+        f"{shape.etcd}, {' and '.join(f'IPv{version}' for version in shape.families)}, cool-down "
+        f"{shape.cool_down} s, grace {shape.grace} s"
     )

@@ -1,4 +1,7 @@
-"""What runs on the machines of a lab: BIRD on all, etcd on its members, coild on nodes."""
+"""What runs on the machines of a lab.
+
+BIRD on all, etcd on its members, coild on nodes, coil-controller on a few of them.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +30,13 @@ Json = dict[str, object]
 Progress = Callable[[int], None]
 """Told how many are done."""
 
-BIRD, ETCD, COILD = "bird", "etcd", "coild"
+BIRD, ETCD, COILD, CONTROLLER = "bird", "etcd", "coild", "coil-controller"
 _COILD = {COILD, LAUNCHER}
 _PERIOD = 2
-"""Seconds between coild's passes. Its lease is then 6 s: a lab is for seeing nodes come and go."""
+"""Seconds between passes of coild, and of the controller: a lab is for seeing nodes come and go."""
+_LEASE = 6
+"""Seconds, of the controller's lead; coild's own is as long, by its period."""
+_CONTROLLER_PORT = 9385
 _STORE_TIMEOUT = 1
 """Seconds. The lab's round trips are far below a millisecond."""
 _COUNT = re.compile(r"for (\d+) networks in table master[46]")
@@ -114,11 +120,34 @@ class Machines:
         """Start coild, or ``program`` in its place, on a node where none runs."""
         node = self.node(machine)
         node.directory.mkdir(parents=True, exist_ok=True)
-        # What is set for a coild of this machine is none of the lab's business.
         options = (f"--rack={machine.rack}", f"--period={_PERIOD}", "--config=/dev/null")
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("COIL_")}
         command = node.command(*(program or (PROGRAMS / COILD,)), *options)
-        launch(node.host, *command, log=node.log, env=environment)
+        launch(node.host, *command, log=node.log, env=_environment())
+
+    def start_controller(self, machine: Machine) -> None:
+        """Start coil-controller; the pools are there: it looks at their cool-downs."""
+        host, directory = self.files.host(machine), self.files.of(machine)
+        if find_program(host, CONTROLLER):
+            return
+        options = (
+            f"--store={self.store}", f"--grace={self.plan.shape.grace}", "--short-grace",
+            f"--period={_PERIOD}", f"--lease={_LEASE}",
+            f"--metrics-addr=127.0.0.1:{_CONTROLLER_PORT}", "--config=/dev/null",
+        )  # fmt: skip
+        log = directory / f"{CONTROLLER}.log"
+        launch(host, PROGRAMS / CONTROLLER, *options, log=log, env=_environment())
+
+    def wait_controllers(self, machines: Sequence[Machine]) -> None:
+        """Until these serve. Raises LabError with the log of one that ended."""
+
+        def serves(machine: Machine) -> bool:
+            program = find_program(self.files.host(machine), CONTROLLER)
+            if program is None:
+                log = self.files.of(machine) / f"{CONTROLLER}.log"
+                raise _ended(machine, CONTROLLER, log)
+            return program.listens(_CONTROLLER_PORT)
+
+        _wait_all(lambda left: [m for m in left if not serves(m)], machines, CONTROLLER, silent)
 
     def wait_etcd(self, members: Sequence[Machine], progress: Progress = silent) -> None:
         """Until these members serve. Raises LabError with the log of one that ended."""
@@ -229,6 +258,11 @@ def _wait_all(
         return f"{what} is up on {', '.join(machine.name for machine in left)}"
 
     until(all_done, told, _READY_SECONDS, pause=0.1)
+
+
+def _environment() -> dict[str, str]:
+    """This process's, less what is set for a coild of this machine."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("COIL_")}
 
 
 def _write_birdc(bird: Bird) -> None:

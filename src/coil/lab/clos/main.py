@@ -42,6 +42,17 @@ _SHAPE = Shape()
 @click.option("--racks", type=int, help=f"[default: {_SHAPE.racks}]")
 @click.option("--nodes-per-rack", type=int, help=f"[default: {_SHAPE.nodes_per_rack}]")
 @click.option("--etcd", type=int, help=f"Members; an odd number. [default: {_SHAPE.etcd}]")
+@click.option(
+    "--cool-down",
+    type=int,
+    help=f"Seconds an address of the pool rests. [default: {_SHAPE.cool_down}]",
+)
+@click.option(
+    "--grace",
+    type=int,
+    help="Seconds of silence after which coil-controller takes a node's blocks; more than "
+    f"--cool-down. [default: {_SHAPE.grace}]",
+)
 @click.option("--v6", "families", flag_value="6", help="IPv6 only. [default: IPv4 only]")
 @click.option("--dual", "families", flag_value="46", help="IPv4 and IPv6.")
 def _up(lab: Lab, families: str | None, **numbers: int | None) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from coil.lab.clos import fabric
 from coil.lab.clos.fabric import each
 from coil.lab.clos.lab import Lab
-from coil.lab.clos.machines import BIRD, COILD, ETCD, Machines
+from coil.lab.clos.machines import BIRD, COILD, CONTROLLER, ETCD, Machines
 from coil.lab.clos.plan import Kind, Link, Machine
 from coil.lab.clos.pods import Pod
 from coil.lab.clos.programs import Program, programs_of
@@ -70,6 +70,8 @@ def _machine(machines: Machines, machine: Machine, running: Running) -> Json:
     }
     if machine.kind is Kind.NODE:
         row[COILD] = _told(found.get(COILD))
+    if machine in machines.plan.controllers:
+        row["controller"] = _told(found.get(CONTROLLER))
     if machine.kind is Kind.ETCD:
         row[ETCD] = _told(found.get(ETCD))
     return row
@@ -120,6 +122,11 @@ def _failures(state: Json) -> list[str]:
     found += [f"etcd {row['name']}" for row in members if row[ETCD] != RUNNING]
     found += [
         f"coild {row['name']}" for row in nodes if row["state"] == UP and row[COILD] != RUNNING
+    ]
+    found += [
+        f"controller {row['name']}"
+        for row in nodes
+        if row["state"] == UP and row.get("controller", RUNNING) != RUNNING
     ]
     off = {row["name"] for row in [*routers, *nodes, *members] if row["state"] == OFF}
     return found + [

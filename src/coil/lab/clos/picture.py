@@ -74,8 +74,10 @@ def _node(state: Json, node: Json, link: str) -> Iterator[RenderableType]:
     states = [node["state"]]
     if node["state"] == "up":
         states += [] if link == "up" else [f"link {link}"]
-        states += [f"{name} {node[name]}" for name in ("bird", "coild") if node[name] != "running"]
-    yield _mark(node["name"], ", ".join(states), states == ["up"])
+        told = {name: node.get(name, "running") for name in ("bird", "coild", "controller")}
+        states += [f"{name} {state}" for name, state in told.items() if state != "running"]
+    roles = ["controller"] if node.get("controller") == "running" else []
+    yield _mark(node["name"], ", ".join(states + roles), states == ["up"])
     for block in node["blocks"]:
         yield _block(block)
     for pod in state["pods"]:

@@ -9,7 +9,7 @@ r"""What a lab consists of, from the few numbers of ``coil-lab up``. Pure.
     tor1      tor2          one AS a rack: the ToR, its nodes, its etcd members
     / | \     / | \
  r1n1 r1n2   r2n1 r2n2      etcd1 at tor1, etcd2 at tor2, etcd3 at tor1, ...
-    etcd1     etcd2
+    etcd1     etcd2         coil-controller on r1n1, r2n1, r3n1
 
 Links have addresses of their own that nobody announces; each machine's loopbacks are its name in
 the fabric. All of it is the same in each lab: labs have no link to each other or to the machine.
@@ -25,6 +25,7 @@ from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 
 from coil.domain.errors import RequestError
+from coil.domain.pool import DEFAULT_COOL_DOWN, MAX_COOL_DOWN
 from coil.routing.model import Address, Neighbour, Role, Router
 
 _ROUTER_IDS = IPv4Network("172.30.0.0/16")
@@ -40,6 +41,8 @@ _SPINE_AS = 64_900
 _RACK_AS = 65_000
 """Plus the rack's number; both lie in the private numbers of 16 bits (RFC 6996)."""
 _LIMITS = {"spines": (1, 16), "racks": (1, 100), "nodes_per_rack": (1, 100), "etcd": (1, 7)}
+_CONTROLLERS = 3
+"""As many as operators are told to run (docs/cmd-coil-controller.md)."""
 _MAX_MACHINES = 250
 """One machine has to run a routing daemon and more for each."""
 _LAB_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,19}[a-z0-9])?")
@@ -76,6 +79,10 @@ class Shape:
     etcd: int = 3
     families: tuple[int, ...] = (4,)
     """4, 6 or both."""
+    cool_down: int = DEFAULT_COOL_DOWN
+    """Seconds: of the pool ``default``."""
+    grace: int = DEFAULT_COOL_DOWN + 20
+    """Seconds a node must be silent before the controller takes its blocks."""
 
     def __post_init__(self) -> None:
         for name, (least, most) in _LIMITS.items():
@@ -87,6 +94,13 @@ class Shape:
             raise RequestError(
                 f"--etcd {self.etcd} must be odd: an even member adds no majority, only a member "
                 "that can fail"
+            )
+        if not 0 <= self.cool_down <= MAX_COOL_DOWN:
+            raise RequestError(f"--cool-down {self.cool_down} must be 0 to {MAX_COOL_DOWN} seconds")
+        if self.grace <= self.cool_down:
+            raise RequestError(
+                f"--grace {self.grace} must be more than --cool-down {self.cool_down}: the next "
+                "owner of a block gives its addresses at once"
             )
         machines = self.spines + self.racks * (1 + self.nodes_per_rack) + self.etcd
         if machines > _MAX_MACHINES:
@@ -170,6 +184,18 @@ class Plan:
     def links(self) -> tuple[Link, ...]:
         """Spine by spine, then ToR by ToR."""
         return tuple(self._links())
+
+    @cached_property
+    def controllers(self) -> tuple[Machine, ...]:
+        """Where coil-controller runs: on the first node of each of the first racks.
+
+        On nodes, as it does in a cluster: beside etcd it would take a node for gone that only
+        has no way to etcd's machines.
+        """
+        first: dict[str, Machine] = {}
+        for node in self.of_kind(Kind.NODE):
+            first.setdefault(node.rack, node)
+        return tuple(first.values())[:_CONTROLLERS]
 
     @cached_property
     def names(self) -> dict[Address, str]:

@@ -19,6 +19,8 @@ from coil.lab.host import Host
 from coil.lab.wait import until
 
 _PROC = Path("/proc")
+_LISTEN = "0A"
+"""TCP_LISTEN of include/net/tcp_states.h."""
 LAUNCHER = "setsid"
 """What a program is called for the moment before it is executed."""
 
@@ -32,6 +34,15 @@ class Program:
     """The kernel's: the base name of what was executed (proc(5), comm)."""
     suspended: bool
     host: Host
+
+    def listens(self, port: int) -> bool:
+        """Whether somebody in its namespace listens on this TCP port of 127.0.0.1 (proc(5))."""
+        try:
+            lines = (_PROC / str(self.pid) / "net" / "tcp").read_text().splitlines()
+        except OSError:
+            return False
+        rows = [line.split() for line in lines[1:]]
+        return any(row[1].endswith(f":{port:04X}") and row[3] == _LISTEN for row in rows)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; to nobody when the process has ended, whoever has its number now."""

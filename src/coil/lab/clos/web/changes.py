@@ -9,7 +9,7 @@ Json = dict[str, Any]
 Change = tuple[str, str]
 """``good``, ``bad`` or ``info``, and a sentence."""
 
-_PROGRAMS = ("bird", "coild", "etcd")
+_PROGRAMS = ("bird", "coild", "controller", "etcd")
 
 
 def changes(before: Json, after: Json) -> list[Change]:

@@ -56,6 +56,10 @@ function actions(machine, state, ask) {
   if (machine.kind === "node" && !isOff) {
     buttons.push(action("Add a pod", () => ask("pods/add", { name: freshName(state), node: machine.name })));
     buttons.push(toggle(machine.coild !== "running", "coild", [machine.name], ask, "Kill coild", "Heal coild"));
+    if (machine.controller) {
+      const isStopped = machine.controller !== "running";
+      buttons.push(toggle(isStopped, "controller", [machine.name], ask, "Kill controller", "Heal controller"));
+    }
   }
   const part = partOf(machine);
   const isBroken = part === "etcd" ? machine.etcd !== "running" : isOff;

@@ -50,7 +50,7 @@ export function linkState(link, machines) {
 /** What is wrong with a machine, in words; empty when nothing is. */
 export function troubles(machine) {
   if (machine.state !== "up") return ["off"];
-  return ["bird", "coild", "etcd"]
+  return ["bird", "coild", "controller", "etcd"]
     .filter((program) => machine[program] && machine[program] !== "running")
     .map((program) => `${program} ${machine[program]}`);
 }
