@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import TypeVar
 
 import structlog
@@ -14,6 +14,7 @@ from coil.domain.errors import CoilError
 from coil.process.retry import Backoff, sleep
 from coil.store.errors import StoreCorrupt
 from coil.store.etcd.engine import Engine
+from coil.store.etcd.follower import Follower
 from coil.store.etcd.keys import Keys
 from coil.store.etcd.mirror import Mirror
 from coil.store.etcd.wire import KeyValue
@@ -78,23 +79,24 @@ class EtcdPart:
 
         Ends when the client is closed. Outages are bridged, and told once.
         """
-        revision = 0
+        follower, revision = Follower(self._client, prefix), 0
 
         async def following() -> T:
             nonlocal revision
             if revision:
                 # After an interruption all is read again, at once.
-                after, revision = revision + 1, 0
-                await self._client.wait_change(prefix, after)
+                after, revision = revision, 0
+                await follower.next(after)
             revision, state = await read()
             return state
 
-        async for state in self._bridged(following):
-            yield state
+        async with contextlib.aclosing(follower):
+            async for state in self._bridged(following):
+                yield state
 
     async def watch_entries(
         self, prefix: str, read: Callable[[KeyValue], tuple[K, V]]
-    ) -> AsyncIterator[dict[K, V]]:
+    ) -> AsyncGenerator[dict[K, V], None]:
         """As ``watch``, of all keys below ``prefix``, of which only what changes is read again."""
         mirror = Mirror(self._client, prefix, lambda pairs: self.readable(pairs, read))
         async with contextlib.aclosing(mirror):

@@ -194,16 +194,6 @@ class EtcdClient:
         answer = await self._call(call, repeatable=True)
         return str(answer.version)
 
-    async def wait_change(self, prefix: str, revision: int) -> None:
-        """Return when something below ``prefix`` has changed at ``revision`` or later.
-
-        Also when that cannot be known any more (compacted). Raises StoreUnavailable when the watch
-        is interrupted; returns when the client is closed.
-        """
-        async with contextlib.aclosing(self.changes(prefix, revision)) as changes:
-            async for _ in changes:
-                return
-
     async def changes(self, prefix: str, revision: int) -> AsyncGenerator[Changes, None]:
         """Yield what changes below ``prefix`` from ``revision`` on, message by message.
 

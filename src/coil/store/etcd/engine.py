@@ -53,11 +53,9 @@ class Engine(Protocol):
     async def server_version(self) -> str:
         """Which etcd this is."""
 
-    async def wait_change(self, prefix: str, revision: int) -> None:
-        """Return when something below ``prefix`` has changed at ``revision`` or later.
-
-        Also when that cannot be known any more, and when the engine is closed.
-        """
-
     def changes(self, prefix: str, revision: int) -> AsyncGenerator[Changes, None]:
-        """Yield what changes below ``prefix`` from ``revision`` on; ends like ``wait_change``."""
+        """Yield what changes below ``prefix`` from ``revision`` on, message by message.
+
+        Ends when that cannot be known any more, and when the engine is closed. Raises
+        StoreUnavailable when it is interrupted.
+        """

@@ -174,11 +174,6 @@ class MemoryClient:
         await self._reach()
         return "3.5.0"
 
-    async def wait_change(self, prefix: str, revision: int) -> None:
-        """See the engine."""
-        async with contextlib.aclosing(self.changes(prefix, revision)) as changes:
-            await anext(changes, None)
-
     async def changes(self, prefix: str, revision: int) -> AsyncGenerator[Changes, None]:
         """See the engine."""
         await self._reach()

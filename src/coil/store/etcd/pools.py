@@ -6,6 +6,7 @@ written since. Operators are few, so this is a key range that may be contended n
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
@@ -95,7 +96,8 @@ class EtcdPools(EtcdPart):
 
     async def list_pools(self) -> Sequence[Pool]:
         """See the contract."""
-        return (await self._read_pools())[1]
+        found = await self._client.read(get_below(self._keys.pools))
+        return list(self.readable(found.pairs(0), self._to_pool))
 
     async def get_pool(self, name: PoolName) -> Pool:
         """See the contract."""
@@ -104,13 +106,16 @@ class EtcdPools(EtcdPart):
             raise pool_not_found(name)
         return self._to_pool(pairs[0])
 
-    def watch_pools(self) -> AsyncIterator[Sequence[Pool]]:
-        """See the contract."""
-        return self.watch(self._keys.pools, self._read_pools)
+    async def watch_pools(self) -> AsyncIterator[Sequence[Pool]]:
+        """See the contract. A change brings the pool itself: no node has to ask for it."""
 
-    async def _read_pools(self) -> tuple[int, Sequence[Pool]]:
-        found = await self._client.read(get_below(self._keys.pools))
-        return found.revision, list(self.readable(found.pairs(0), self._to_pool))
+        def read(pair: KeyValue) -> tuple[PoolName, Pool]:
+            pool = self._to_pool(pair)
+            return pool.name, pool
+
+        async with contextlib.aclosing(self.watch_entries(self._keys.pools, read)) as states:
+            async for pools in states:
+                yield [pool for _name, pool in sorted(pools.items())]
 
     def _to_pool(self, pair: KeyValue) -> Pool:
         name = pair.key.removeprefix(self._keys.pools)
