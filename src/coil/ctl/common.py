@@ -87,11 +87,11 @@ def verb(group: click.Group, name: str) -> Callable[[Callable[..., None]], click
     return decorate
 
 
-def with_store(context: Context, work: Callable[[Store], Awaitable[T]]) -> T:
-    """Open the store, do ``work`` with it, close it."""
+def with_store(context: Context, work: Callable[[Store], Awaitable[T]], *, make: bool = False) -> T:
+    """Open the store, do ``work`` with it, close it. Only with ``make`` one is made."""
 
     async def run() -> T:
-        async with opened_store(context.store) as store:
+        async with opened_store(context.store, make=make) as store:
             return await work(store)
 
     return asyncio.run(run())

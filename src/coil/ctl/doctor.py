@@ -20,6 +20,7 @@ from coil.ctl.conflist import best_version
 from coil.ctl.machine import version_of_program
 from coil.ctl.output import show_rows
 from coil.domain.errors import CoilError
+from coil.store.errors import StoreAbsent
 
 _KERNEL = (5, 10)
 """Oldest kernel coil is meant for: strict netlink dumps (4.20), Debian 11's and older LTS's."""
@@ -145,6 +146,8 @@ def _configuration(cni_conf_dir: Path) -> Finding:
 def _store(context: Context) -> Finding:
     try:
         pools = with_store(context, lambda store: store.list_pools())
+    except StoreAbsent as exc:
+        return Finding("store", "warn", exc.message, "coilctl pool create default SUBNET")
     except CoilError as exc:
         return Finding("store", "fail", exc.message, "see --store")
     names = ", ".join(pool.name for pool in pools)

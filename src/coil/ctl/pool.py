@@ -58,7 +58,7 @@ def create(
         block_bits,
         parse_duration(cool_down),
     )
-    with_store(context, lambda store: store.create_pool(pool))
+    with_store(context, lambda store: store.create_pool(pool), make=True)
     click.echo(f"pool {name} created: {pool.block_count} blocks of {pool.block_size} addresses")
 
 

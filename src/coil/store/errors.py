@@ -1,5 +1,6 @@
 """What a store can fail with, beside the domain's errors.
 
+StoreAbsent             (of ConfigError) there is none yet, and this opener must make none
 StoreError
  +- StoreUnavailable    (transient) not reached, timed out; a write may or may not have happened
  +- StoreConflict       (transient) lost against others more often than is reasonable
@@ -8,7 +9,11 @@ StoreError
 
 from __future__ import annotations
 
-from coil.domain.errors import CoilError
+from coil.domain.errors import CoilError, ConfigError
+
+
+class StoreAbsent(ConfigError):
+    """There is no store in that place, and none was to be made."""
 
 
 class StoreError(CoilError):

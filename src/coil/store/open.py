@@ -11,17 +11,19 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from coil.domain.errors import ConfigError
 from coil.store.contract import Store
+from coil.store.errors import StoreAbsent
 from coil.store.sqlite import SqliteStore
 
 DEFAULT_STORE = "sqlite:///var/lib/coil/store.db"
 """Of every program."""
 
 
-async def open_store(url: str) -> Store:
+async def open_store(url: str, *, make: bool = True) -> Store:
     """Open the store that ``url`` names; whoever opens it closes it.
 
-    Raises ConfigError for a URL or a place that cannot be, StoreCorrupt for one that holds
-    something else. A store that cannot be reached now is returned all the same: its methods raise
+    A file that is not there is made, with ``make=False`` StoreAbsent is raised instead. Raises
+    ConfigError for a URL or a place that cannot be, StoreCorrupt for one that holds something
+    else. A store that cannot be reached now is returned all the same: its methods raise
     StoreUnavailable until it can be.
     """
     parts = _split(url)
@@ -29,13 +31,13 @@ async def open_store(url: str) -> Store:
     if opener is None:
         kind = f"unknown kind of store {parts.scheme!r}" if parts.scheme else "not a URL of a store"
         raise ConfigError(f"{kind}; {_possible()}")
-    return await opener(parts)
+    return await opener(parts, make)
 
 
 @asynccontextmanager
-async def opened_store(url: str) -> AsyncIterator[Store]:
+async def opened_store(url: str, *, make: bool = True) -> AsyncIterator[Store]:
     """The store that ``url`` names, closed at the end. Raises as ``open_store``."""
-    store = await open_store(url)
+    store = await open_store(url, make=make)
     try:
         yield store
     finally:
@@ -52,7 +54,20 @@ def _split(url: str) -> SplitResult:
         raise ConfigError(f"not a URL of a store ({exc}); {_possible()}") from exc
 
 
-async def _open_sqlite(parts: SplitResult) -> Store:
+async def _open_sqlite(parts: SplitResult, make: bool) -> Store:  # noqa: FBT001 - an opener
+    path = _sqlite_path(parts)
+    if not make:
+        _check_there(path)
+    store = SqliteStore(path)
+    try:
+        await store.open()
+    except BaseException:
+        await store.close()
+        raise
+    return store
+
+
+def _sqlite_path(parts: SplitResult) -> Path:
     text = unquote(parts.path, errors="surrogateescape")
     if parts.netloc or not text.startswith("/"):
         raise ConfigError(f"the file of an SQLite store needs an absolute path; {_possible()}")
@@ -63,16 +78,23 @@ async def _open_sqlite(parts: SplitResult) -> Store:
         )
     if "\0" in text or text.endswith("/"):
         raise ConfigError(f"{text!r} is not the name of a file; {_possible()}")
-    store = SqliteStore(Path("/" + text.lstrip("/")))
+    return Path("/" + text.lstrip("/"))
+
+
+def _check_there(path: Path) -> None:
     try:
-        await store.open()
-    except BaseException:
-        await store.close()
-        raise
-    return store
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise StoreAbsent(
+            f"there is no store {path}; coild makes it when it starts, coilctl pool create with "
+            "the first pool: is it the right --store?",
+            path=str(path),
+        ) from exc
+    except OSError:
+        return  # the store says what is wrong
 
 
-async def _open_etcd(parts: SplitResult) -> Store:
+async def _open_etcd(parts: SplitResult, _make: bool) -> Store:  # noqa: FBT001 - an opener
     # What gRPC's core says on stderr, in a form of its own, our errors say in words.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Late: gRPC takes 12 MB and 0.1 s that one machine has no use for.
@@ -84,7 +106,7 @@ async def _open_etcd(parts: SplitResult) -> Store:
     return EtcdStore(EtcdClient(address, find), address.prefix)
 
 
-_OPENERS: dict[str, Callable[[SplitResult], Awaitable[Store]]] = {
+_OPENERS: dict[str, Callable[[SplitResult, bool], Awaitable[Store]]] = {
     "sqlite": _open_sqlite,
     "etcd": _open_etcd,
 }

@@ -41,6 +41,8 @@ def test_options_stand_before_or_after_the_verb(run, tmp_path):
     assert run("pool", "list", "--output", "json").output == before
     assert run("pool", "--help").exit_code == 0
     other = f"sqlite://{tmp_path}/other.db"
+    run("pool", "create", "b", "10.1.0.0/24", "--store", other)
+    run("pool", "delete", "b", "--store", other)
     assert json.loads(run("pool", "list", "--store", other, "-o", "json").output) == []
     assert json.loads(run("--store", other, "pool", "list", "-o", "json").output) == []
 
@@ -68,11 +70,36 @@ def test_bad_input_is_refused_in_a_sentence(run, words, says):
     assert done.exit_code in (1, 2)
     assert says in done.output
     assert "Traceback" not in done.output
-    assert json.loads(run("pool", "list", "-o", "json").output) == []
+    assert "there is no store" in run("pool", "list").output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("pool", "list"),
+        ("pool", "show", "x"),
+        ("pool", "add-subnet", "x", "10.0.0.0/24"),
+        ("pool", "cordon", "x"),
+        ("pool", "delete", "x"),
+        ("block", "list"),
+        ("node", "list"),
+        ("node", "release", "x", "--yes"),
+        ("rack", "list"),
+        ("audit",),
+        ("doctor",),
+    ],
+)
+def test_nothing_but_the_first_pool_makes_a_store(run, tmp_path, words):
+    done = run(*words)
+    assert done.exit_code == 1
+    # A table breaks lines.
+    assert f"there is no store {tmp_path}/store.db" in " ".join(done.output.split())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("words", [("pool", "show", "x"), ("pool", "delete", "x")])
 def test_what_is_not_there_fails_with_status_1(run, words):
+    run("pool", "create", "other", "10.0.0.0/24")
     done = run(*words)
     assert done.exit_code == 1
     assert "pool x" in done.output
