@@ -66,7 +66,9 @@ class Machine(Node):
         return process
 
     def cni(self, command, container="c1", netns=None, **more):
-        process = self.spawn(command, container, netns, **more)
+        return self.reply(self.spawn(command, container, netns, **more))
+
+    def reply(self, process):
         out, _ = process.communicate(timeout=60)
         return Reply(subprocess.CompletedProcess([], process.returncode, out))
 

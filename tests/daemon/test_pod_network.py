@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 HARD = ("arp_ignore=1", "arp_announce=2", "rp_filter=1")
@@ -120,5 +122,29 @@ def test_calico_names_are_given_and_a_restarted_pod_does_not_collide(machine):
     alias = machine.host.ip("-d", "link", "show", name)[0]["ifalias"]
     assert alias.startswith("coil new ")
     old.run("ping", "-c1", "-W1", "10.66.0.1")
+    new.run("ping", "-c1", "-W1", "10.66.0.0")
     machine.delete("old")
     assert machine.links() == [name]
+
+
+def test_a_del_of_the_old_sandbox_beside_the_add_of_the_new_one_leaves_the_new_one(machine):
+    machine.stop()
+    machine.start("--calico-names")
+    args = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=nginx"
+    pods = machine.pods(9)
+    machine.add("c0", pods[0], args=args)
+    (name,) = machine.links()
+    for n, (old, new) in enumerate(itertools.pairwise(pods)):
+        both = [
+            machine.spawn("DEL", f"c{n}", old),
+            machine.spawn("ADD", f"c{n + 1}", new, args=args),
+        ]
+        for process in both if n % 2 else both[::-1]:
+            process.communicate(timeout=20)
+            assert process.returncode == 0
+        assert machine.links() == [name]
+        assert list(machine.used().values()) == [f"c{n + 1}"]
+        new.run("ping", "-c1", "-W1", "169.254.1.1")
+    machine.kill()
+    machine.start("--calico-names")
+    assert list(machine.used().values()) == [f"c{len(pods) - 1}"]

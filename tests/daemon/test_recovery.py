@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from coil.lab.wait import until
+from daemon.waiting import sent
 
 
 def test_a_pods_route_that_an_operator_deleted_is_back(machine):
@@ -73,6 +74,31 @@ def test_a_deleted_link_is_made_anew_with_the_same_address_and_mac(machine):
     until(machine.links, "the link is back", 3)
     until(lambda: machine.cni("CHECK", "a", pod, prevResult=added.json).code == 0, "CHECK", 3)
     assert pod.ip("link", "show", "eth0")[0]["address"] == mac
+
+
+def test_a_host_end_in_another_namespace_is_told_and_mended_once_it_is_back(machine):
+    machine.stop()
+    machine.start("--period=0.5")
+    pod, elsewhere = machine.pods(2)
+    told = machine.add("a", pod).json
+    link = machine.links()[0]
+    machine.host.run("ip", "link", "set", link, "netns", elsewhere.name)
+    until(lambda: machine.listing("node", "status")["problems"], "it is told", 5)
+    (problem,) = machine.listing("node", "status")["problems"]
+    assert problem["subject"] == "a/eth0"
+    assert f"lost its other end {link}" in problem["problem"]
+    assert "recreate the pod" in machine.ctl("doctor", "-o", "json", check=False).stdout
+    refused = machine.cni("CHECK", "a", pod, prevResult=told)
+    assert (refused.code, f"host link {link} is missing" in refused.json["msg"]) == (100, True)
+    assert machine.cni("ADD", "a", pod).code == 4
+    elsewhere.run("ip", "link", "set", link, "netns", machine.host.name)
+    until(lambda: machine.cni("CHECK", "a", pod, prevResult=told).code == 0, "mended", 5)
+    until(lambda: not machine.listing("node", "status")["problems"], "no problem is left", 5)
+    machine.host.run("ping", "-c1", "-W1", "10.66.0.0")
+    machine.host.run("ip", "link", "set", link, "netns", elsewhere.name)
+    machine.delete("a", pod)
+    assert machine.used() == {}
+    until(lambda: not machine.listing("node", "status")["problems"], "it went with its pod", 5)
 
 
 def test_routes_that_are_not_ours_are_left_alone(machine):
@@ -267,12 +293,12 @@ def test_an_add_whose_plugin_was_killed_does_not_outlive_its_del(machine):
     machine._process.send_signal(signal.SIGSTOP)
     try:
         adding = machine.spawn("ADD", "a", pod)
-        until(lambda: _waits(adding.pid), "the plugin has sent its request")
+        until(lambda: sent(adding.pid), "the plugin has sent its request")
         adding.kill()
         adding.wait()
         adding.stdout.close()
         deleting = machine.spawn("DEL", "a", pod)
-        until(lambda: _waits(deleting.pid), "the DEL is sent")
+        until(lambda: sent(deleting.pid), "the DEL is sent")
     finally:
         machine._process.send_signal(signal.SIGCONT)
     deleting.communicate(timeout=20)
@@ -280,12 +306,6 @@ def test_an_add_whose_plugin_was_killed_does_not_outlive_its_del(machine):
     assert machine.used() == {}
     assert machine.links() == []
     machine.add("b", machine.pods())
-
-
-def _waits(pid):
-    """Whether nsenter's exec'd plugin sleeps in poll(2), as it does once it has sent all."""
-    with open(f"/proc/{pid}/comm") as comm, open(f"/proc/{pid}/wchan") as wchan:
-        return comm.read().strip() == "coil" and "poll" in wchan.read()
 
 
 def test_the_store_being_away_stops_nothing_that_is_owned(machine):

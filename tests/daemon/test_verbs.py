@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from coil.cni import versions
+from coil.lab.wait import until
+from daemon.waiting import changed_while_waiting
 
 
 @pytest.mark.parametrize("version", versions.SUPPORTED)
@@ -49,6 +51,34 @@ def test_check_tells_what_is_wrong(machine):
     assert machine.cni("CHECK", "c1", pod, prevResult=added.json).code == 3
 
 
+BROKEN = {
+    "rule of priority 2000": ("ip", "rule", "del", "priority", "2000"),
+    "does not forward IPv6": ("sysctl", "-qw", "net.ipv6.conf.all.forwarding=0"),
+    "block route 10.66.0.0/27 is missing": ("ip", "route", "flush", "table", "119"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_check_tells_what_is_wrong_outside_of_the_pods_own_link(machine, fault):
+    pod = machine.pods()
+    told = machine.add("c1", pod).json
+
+    def is_told():
+        """Repair takes a moment; a CHECK that was there first sees what it will mend."""
+        reply = changed_while_waiting(
+            machine,
+            lambda: machine.host.run(*BROKEN[fault], check=False),
+            "CHECK",
+            "c1",
+            pod,
+            prevResult=told,
+        )
+        return reply.code == 100 and fault in reply.json["msg"]
+
+    until(is_told, "CHECK tells", 20)
+    until(lambda: machine.cni("CHECK", "c1", pod, prevResult=told).code == 0, "repaired", 5)
+
+
 def test_check_compares_with_the_previous_result(machine):
     pod = machine.pods()
     added = machine.add("c1", pod)
@@ -84,6 +114,44 @@ def test_an_interface_of_somebody_else_is_left_alone(machine):
     assert "CNI_IFNAME" in refused.json["msg"]
     assert len(pod.ip("link")) == 3
     assert machine.used() == {}
+    assert machine.links() == []
+
+
+def test_an_add_again_follows_its_container_into_another_namespace(machine):
+    pod, other, peer = machine.pods(3)
+    told = machine.add("c1", pod)
+    machine.add("c2", peer)
+    assert machine.add("c1", other).addresses == told.addresses
+    assert len(pod.ip("link")) == 1
+    peer.run("ping", "-c1", "-W1", told.addresses[0])
+    for _ in range(2):
+        assert netns_of(machine, "c1") == str(other.path)
+        machine.kill()
+        machine.start()
+
+
+def netns_of(machine, container):
+    rows = machine.listing("address", "list")
+    return next(row["netns"] for row in rows if row["container_id"] == container)
+
+
+def test_an_add_again_that_fails_leaves_all_as_it_was(machine):
+    pod, other = machine.pods(2)
+    told = machine.add("c1", pod).json
+    other.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "x")
+    assert machine.cni("ADD", "c1", other).code == 4
+    for _ in range(2):
+        assert netns_of(machine, "c1") == str(pod.path)
+        assert machine.cni("CHECK", "c1", pod, prevResult=told).code == 0
+        machine.kill()
+        machine.start()
+
+
+def test_a_del_whose_time_is_over_is_finished_all_the_same(machine):
+    pod = machine.pods()
+    machine.add("c1", pod)
+    machine.cni("DEL", "c1", pod, timeout=0.001)  # a removal takes longer
+    until(lambda: machine.used() == {}, "the address is given back")
     assert machine.links() == []
 
 
@@ -124,8 +192,6 @@ def test_gc_can_be_held_back(machine, mode):
 def test_status_tells_when_no_address_can_be_had(machine):
     assert machine.cni("STATUS", version="1.1.0").code == 0
     machine.ctl("pool", "cordon", "default")
-    from coil.lab.wait import until
-
     until(lambda: machine.cni("STATUS", version="1.1.0").code == 50, "STATUS sees the cordon")
     assert machine.cni("STATUS", version="1.1.0", pool="nowhere").code == 50
 

@@ -22,6 +22,7 @@ from coil.daemon.inventory import Inventory
 from coil.daemon.isolation import Isolation
 from coil.daemon.locks import AttachmentLocks
 from coil.daemon.metrics import Metrics
+from coil.daemon.opener import NetnsOpener
 from coil.daemon.ownership import Ownership
 from coil.daemon.presence import Presence
 from coil.daemon.recover import Recoverer
@@ -66,6 +67,7 @@ class _Base:
     step: StepHook
     problems: Problems = field(default_factory=Problems)
     locks: AttachmentLocks = field(default_factory=AttachmentLocks)
+    opener: NetnsOpener = field(default_factory=NetnsOpener)
 
 
 @dataclass(slots=True)
@@ -159,6 +161,7 @@ def _compose(base: _Base) -> _Parts:
         inventory=inventory,
         keeper=keeper,
         workers=workers,
+        opener=base.opener,
         locks=base.locks,
         tables=settings.tables,
         problems=base.problems,
@@ -180,6 +183,7 @@ def _compose(base: _Base) -> _Parts:
         inventory=inventory,
         attacher=attacher,
         workers=workers,
+        opener=base.opener,
         locks=base.locks,
         mode=settings.gc,
         period=settings.period,
@@ -207,6 +211,7 @@ def _attacher(base: _Base, fetcher: BlockFetcher, vigil: Vigil, mtu: UplinkMtu) 
         vigil=vigil,
         journal=base.journal,
         workers=base.workers,
+        opener=base.opener,
         remover=base.remover,
         locks=base.locks,
         tables=base.settings.tables,

@@ -15,6 +15,7 @@ import structlog
 from coil.daemon.fetch import BlockFetcher
 from coil.daemon.inventory import Inventory, OwnedBlock
 from coil.daemon.locks import AttachmentLocks
+from coil.daemon.opener import NetnsOpener
 from coil.daemon.steps import (
     ADD_DONE,
     ADD_JOURNALED,
@@ -24,20 +25,19 @@ from coil.daemon.steps import (
     StepHook,
 )
 from coil.daemon.vigil import Vigil
-from coil.daemon.workers import Workers, unstoppable
+from coil.daemon.workers import Unstoppable, Workers, unstoppable
 from coil.domain.attachment import Attachment, AttachmentKey, Netns, Pod
 from coil.domain.errors import AttachmentNotFound, RequestError
 from coil.domain.names import PoolName
 from coil.domain.pool import Pool
 from coil.journal.journal import Journal
-from coil.nodenet import messages
-from coil.nodenet.inspect import host_faults, pod_faults
-from coil.nodenet.netlink import NetlinkSocket
-from coil.nodenet.netns import NetnsHandle, is_local
-from coil.nodenet.observe import observe
+from coil.nodenet.errors import NetnsGone, NetnsInvalid, NetnsSilent
+from coil.nodenet.inspect import host_faults, node_faults, pod_faults
+from coil.nodenet.netns import NetnsHandle
+from coil.nodenet.observe import HostState, observe
 from coil.nodenet.plan import Tables, calico_ifname, host_ifname, pod_mac
 from coil.nodenet.removal import LinkRemover
-from coil.nodenet.veth import attach, find_link
+from coil.nodenet.veth import attach, rename_host_end
 
 _log = structlog.get_logger()
 
@@ -67,6 +67,7 @@ class Attacher:
         vigil: Vigil,
         journal: Journal,
         workers: Workers,
+        opener: NetnsOpener,
         remover: LinkRemover,
         locks: AttachmentLocks,
         tables: Tables,
@@ -79,6 +80,7 @@ class Attacher:
         self._vigil = vigil
         self._journal = journal
         self._workers = workers
+        self._opener = opener
         self._remover = remover
         self._locks = locks
         self._tables = tables
@@ -94,20 +96,21 @@ class Attacher:
         """
         async with self._locks.hold(call.key):
             check_caller()
-            existing = self._inventory.attachments.get(call.key)
-            if existing is not None:
-                return await self._again(existing, call)
-            await self._vigil.confirm()
-            pool = self._inventory.choose_pool(call.pool, call.pod.namespace)
-            owned, offset = await self._fetcher.allocate(pool, call.key)
-            try:
-                attachment = self._planned(call, pool, owned, offset)
-                await self._displace(attachment)
-                check_caller()
-            except BaseException:
-                self._inventory.release(owned.block.id, offset, cools=False)
-                raise
-            return await self._make(attachment)
+            with await self._opener.open(Netns(call.netns_path)) as netns:
+                existing = self._inventory.attachments.get(call.key)
+                if existing is not None:
+                    return self._again(existing, netns)
+                await self._vigil.confirm()
+                pool = self._inventory.choose_pool(call.pool, call.pod.namespace)
+                owned, offset = await self._fetcher.allocate(pool, call.key)
+                try:
+                    attachment = self._planned(call, pool, owned, offset)
+                    await self._displace(attachment)
+                    check_caller()
+                    return self._make(attachment, netns)
+                except BaseException:
+                    self._inventory.release(owned.block.id, offset, cools=False)
+                    raise
 
     def _planned(self, call: AddCall, pool: Pool, owned: OwnedBlock, offset: int) -> Attachment:
         mtu = call.mtu or self._mtu()
@@ -131,57 +134,31 @@ class Attacher:
             pod=call.pod,
         )
 
-    async def _make(self, planned: Attachment) -> Attachment:
-        """Journal, then kernel; undone on failure and on cancellation."""
-
-        def work(netlink: NetlinkSocket) -> Attachment:
-            with NetnsHandle(planned.netns) as netns:
-                attachment = replace(planned, netns=Netns(netns.path, netns.inode))
-                self._journal.put_attachment(attachment)
-                try:
-                    self._step(ADD_JOURNALED)
-                    attach(netlink, netns, attachment, self._tables, self._step)
-                except Exception:
-                    self._journal.remove_attachments([attachment], freed_at=None)
-                    raise
-            self._step(ADD_DONE)
-            return attachment
-
+    def _make(self, planned: Attachment, netns: NetnsHandle) -> Attachment:
+        """Journal, then kernel; undone on failure. The loop's thread waits: adr/0006."""
+        attachment = replace(planned, netns=Netns(netns.path, netns.inode))
+        self._journal.put_attachment(attachment)
         try:
-            if is_local(planned.netns.path):
-                attachment = self._workers.here(work)
-            else:
-                attachment = await self._make_elsewhere(work)
-        except BaseException:
-            self._inventory.release(planned.block, planned.offset, cools=False)
+            self._step(ADD_JOURNALED)
+            attach(self._workers.netlink, netns, attachment, self._tables, self._step)
+        except Exception:
+            self._journal.remove_attachments([attachment], freed_at=None)
             raise
+        self._step(ADD_DONE)
         self._inventory.put_attachment(attachment)
         _later(_say_allocated, attachment)
         return attachment
 
-    async def _make_elsewhere(self, work: Callable[[NetlinkSocket], Attachment]) -> Attachment:
-        """Run ``work`` in a thread; what it made is taken down when nobody waits any more."""
-        future = self._workers.submit(work)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            if future.exception() is None:
-                await self._take_down(future.result())
-            raise
+    def _again(self, existing: Attachment, netns: NetnsHandle) -> Attachment:
+        """The same attachment once more: complete what is missing. Its namespace may be new.
 
-    async def _again(self, existing: Attachment, call: AddCall) -> Attachment:
-        """The same attachment once more: complete what is missing. Its namespace may be new."""
-
-        def work(netlink: NetlinkSocket) -> Attachment:
-            with NetnsHandle(Netns(call.netns_path)) as netns:
-                attachment = replace(existing, netns=Netns(netns.path, netns.inode))
-                if attachment != existing:
-                    self._journal.put_attachment(attachment)
-                attach(netlink, netns, attachment, self._tables, self._step)
-            return attachment
-
-        attachment = await self._workers.run(work)
-        self._inventory.put_attachment(attachment)
+        The kernel first: when that fails journal and memory are what they were.
+        """
+        attachment = replace(existing, netns=Netns(netns.path, netns.inode))
+        attach(self._workers.netlink, netns, attachment, self._tables, self._step)
+        if attachment != existing:
+            self._journal.put_attachment(attachment)
+            self._inventory.put_attachment(attachment)
         return attachment
 
     async def _displace(self, coming: Attachment) -> None:
@@ -191,19 +168,14 @@ class Attacher:
                 # Its lock: a DEL of it that runs now must not see it come back.
                 async with self._locks.hold(other.key):
                     if self._inventory.attachments.get(other.key) == other:
-                        await self._rename(other)
+                        self._rename(other)
                 return
 
-    async def _rename(self, other: Attachment) -> None:
+    def _rename(self, other: Attachment) -> None:
+        """Give another attachment's link the name made from its key; as ``_again``."""
         renamed = replace(other, host_ifname=host_ifname(other.key))
-
-        def work(netlink: NetlinkSocket) -> None:
-            self._journal.put_attachment(renamed)
-            link = find_link(netlink, other.host_ifname)
-            if link is not None:
-                netlink.send(messages.rename_link(link.ifindex, renamed.host_ifname))
-
-        await self._workers.run(work)
+        rename_host_end(self._workers.netlink, other.host_ifname, renamed, self._tables)
+        self._journal.put_attachment(renamed)
         self._inventory.put_attachment(renamed)
 
     async def delete(self, key: AttachmentKey) -> bool:
@@ -230,7 +202,14 @@ class Attacher:
 
     async def _take_down(self, attachment: Attachment) -> None:
         """Link, then journal, then memory. Once begun it is finished, also when cancelled."""
-        await self._unlink(attachment.key, attachment.host_ifname, search=True)
+        unlinking = self._unlink(attachment.key, attachment.host_ifname, search=True)
+        try:
+            await unlinking
+        finally:
+            if unlinking.exception() is None:
+                self._forget(attachment)
+
+    def _forget(self, attachment: Attachment) -> None:
         self._step(DEL_UNLINKED)
         freed_at = self._inventory.clock()
         self._journal.remove_attachments([attachment], freed_at)
@@ -238,8 +217,8 @@ class Attacher:
         self._step(DEL_DONE)
         _later(_say_freed, attachment)
 
-    async def _unlink(self, key: AttachmentKey, ifname: str, *, search: bool) -> None:
-        await unstoppable(self._remover.remove(key, ifname, search=search))
+    def _unlink(self, key: AttachmentKey, ifname: str, *, search: bool) -> Unstoppable[None]:
+        return unstoppable(self._remover.remove(key, ifname, search=search))
 
     async def faults(self, key: AttachmentKey, netns_path: str = "") -> list[str]:
         """What is wrong with an attachment, in kernel and pod. Raises AttachmentNotFound.
@@ -250,13 +229,26 @@ class Attacher:
         async with self._locks.hold(key):
             attachment = self.get(key)
             netns = Netns(netns_path or attachment.netns.path, attachment.netns.inode)
+            state = await self._workers.run(lambda netlink: observe(netlink, self._tables))
+            return [
+                *host_faults(state, attachment, self._tables),
+                *self._node_faults(state, attachment),
+                *(await self._pod_faults(attachment, netns) if netns.path else ()),
+            ]
 
-            def work(netlink: NetlinkSocket) -> list[str]:
-                state = observe(netlink, self._tables)
-                inside = pod_faults(replace(attachment, netns=netns)) if netns.path else []
-                return [*host_faults(state, attachment, self._tables), *inside]
+    def _node_faults(self, state: HostState, attachment: Attachment) -> list[str]:
+        owned = self._inventory.blocks.get(attachment.block)
+        found = node_faults(state, attachment, owned.block.networks if owned else (), self._tables)
+        if owned is None:
+            found.append(f"block {attachment.block} is not this node's any more: recreate the pod")
+        return found
 
-            return await self._workers.run(work)
+    async def _pod_faults(self, attachment: Attachment, netns: Netns) -> list[str]:
+        try:
+            with await self._opener.open(netns) as handle:
+                return await self._workers.run(lambda _netlink: pod_faults(handle, attachment))
+        except (NetnsGone, NetnsInvalid, NetnsSilent) as exc:
+            return [exc.message]
 
     def get(self, key: AttachmentKey) -> Attachment:
         """Raises AttachmentNotFound."""

@@ -15,12 +15,13 @@ import structlog
 from coil.daemon.attach import Attacher, fields_of
 from coil.daemon.inventory import Inventory
 from coil.daemon.locks import AttachmentLocks
+from coil.daemon.opener import NetnsOpener
 from coil.daemon.workers import Workers
 from coil.domain.attachment import Attachment, AttachmentKey
 from coil.domain.errors import CoilError
 from coil.nodenet.netlink import NetlinkSocket
-from coil.nodenet.netns import is_gone
 from coil.nodenet.observe import list_owners
+from coil.process.together import all_of
 
 _log = structlog.get_logger()
 
@@ -43,6 +44,7 @@ class Collector:
         inventory: Inventory,
         attacher: Attacher,
         workers: Workers,
+        opener: NetnsOpener,
         locks: AttachmentLocks,
         mode: GcMode,
         period: float,
@@ -50,6 +52,7 @@ class Collector:
         self._inventory = inventory
         self._attacher = attacher
         self._workers = workers
+        self._opener = opener
         self._locks = locks
         self._mode = mode
         self._period = period
@@ -82,10 +85,19 @@ class Collector:
             await asyncio.sleep(self._period)
 
     async def collect_gone(self) -> list[str]:
-        """One pass of housekeeping: remove what this pass and the one before found gone."""
+        """One pass of housekeeping: remove what this pass and the one before found gone.
+
+        What is being worked on is left for a later pass.
+        """
         candidates = list(self._inventory.attachments.values())
-        gone = await self._workers.run(lambda netlink: _find_gone(netlink, candidates))
-        doomed = [attachment for attachment in gone if attachment in self._suspects]
+        unlinked = await self._workers.run(lambda netlink: _without_link(netlink, candidates))
+        are_gone = await all_of(self._opener.is_gone(each.netns) for each in unlinked)
+        gone = [each for each, is_gone in zip(unlinked, are_gone, strict=True) if is_gone]
+        doomed = [
+            attachment
+            for attachment in gone
+            if attachment in self._suspects and not self._locks.is_held(attachment.key)
+        ]
         self._suspects = frozenset(gone)
         return await self._remove(doomed, why="pod is gone")
 
@@ -113,12 +125,10 @@ class Collector:
         return removed
 
 
-def _find_gone(netlink: NetlinkSocket, candidates: list[Attachment]) -> list[Attachment]:
+def _without_link(netlink: NetlinkSocket, candidates: list[Attachment]) -> list[Attachment]:
     linked = list_owners(netlink)
     return [
         attachment
         for attachment in candidates
-        if attachment.key not in linked
-        and netlink.find_ifindex(attachment.host_ifname) is None
-        and is_gone(attachment.netns)
+        if attachment.key not in linked and netlink.find_ifindex(attachment.host_ifname) is None
     ]

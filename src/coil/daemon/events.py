@@ -46,5 +46,6 @@ class EventWatcher:
                 return True
             holder = self._inventory.find_holder(event.route.network.network_address)
             return holder is not None and not self._locks.is_held(holder.key)
-        # Addresses and rules: while links come and go these say nothing; the period sees to it.
-        return not self._locks
+        # Addresses go with each link: while links come and go they say nothing, and the period
+        # sees to it. Rules and settings of all links don't.
+        return not event.address_gone or not self._locks

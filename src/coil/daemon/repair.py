@@ -7,12 +7,14 @@ attachment by attachment under the lock that ADD and DEL take.
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 
 import structlog
 
 from coil.daemon.blocks import BlockKeeper
 from coil.daemon.inventory import Inventory
 from coil.daemon.locks import AttachmentLocks
+from coil.daemon.opener import NetnsOpener
 from coil.daemon.steps import no_step
 from coil.daemon.workers import Workers
 from coil.domain.attachment import Attachment
@@ -27,11 +29,13 @@ from coil.nodenet.plan import Tables
 from coil.nodenet.routes import RouteChanges, remove_route, sync_rule
 from coil.nodenet.veth import attach, ensure_host_end, settle_carriers
 from coil.process.problems import Problems
+from coil.process.together import all_of
 
 _log = structlog.get_logger()
 
 _AGAIN = 1.0
-"""Seconds until a pass that found the kernel's tables changing all the time is made again."""
+"""Seconds until a pass is made again that found the kernel's tables changing all the time, or
+attachments being worked on."""
 _SETTLE = 0.05
 """Seconds between an event and the pass it causes: deletions come in bursts."""
 
@@ -45,6 +49,7 @@ class Repairer:
         inventory: Inventory,
         keeper: BlockKeeper,
         workers: Workers,
+        opener: NetnsOpener,
         locks: AttachmentLocks,
         tables: Tables,
         problems: Problems,
@@ -53,6 +58,7 @@ class Repairer:
         self._inventory = inventory
         self._keeper = keeper
         self._workers = workers
+        self._opener = opener
         self._locks = locks
         self._tables = tables
         self._problems = problems
@@ -82,11 +88,14 @@ class Repairer:
         except CoilError as exc:
             if exc.transient:
                 _log.warning("repair is put off", reason=exc.message)
-                asyncio.get_running_loop().call_later(_AGAIN, self.wake)
+                self._wake_later()
             else:
                 self._problems.put("kernel", exc.message)
         else:
             self._problems.clear("kernel")
+
+    def _wake_later(self) -> None:
+        asyncio.get_running_loop().call_later(_AGAIN, self.wake)
 
     async def _pass(self) -> None:
         state = await self._workers.run(self._repair_host)
@@ -97,9 +106,11 @@ class Repairer:
             if host_faults(state, attachment, self._tables)
         ]
         self._problems.keep("attachment", {str(attachment.key) for attachment in broken})
-        for attachment in broken:
-            await self._repair_attachment(attachment)
+        free = [each for each in broken if not self._locks.is_held(each.key)]
+        await all_of(self._repair_attachment(attachment) for attachment in free)
         await self._remove_strays(state)
+        if len(free) < len(broken):  # whoever works on them must delay nobody else's repair
+            self._wake_later()
 
     def _repair_host(self, netlink: NetlinkSocket) -> HostState:
         state = observe(netlink, self._tables)
@@ -115,38 +126,54 @@ class Repairer:
 
     async def _repair_attachment(self, attachment: Attachment) -> None:
         """Mend one attachment, unless it changed since or its pod is gone (the collector's)."""
-        async with self._locks.hold(attachment.key):
-            if self._inventory.attachments.get(attachment.key) != attachment:
+        key = attachment.key
+        async with self._locks.hold(key):
+            if self._inventory.attachments.get(key) != attachment:
                 return
             try:
-                mended = await self._workers.run(lambda netlink: self._mend(netlink, attachment))
+                mended = await self._mended(attachment)
             except NetnsGone:
                 return
             except NodeNetError as exc:
-                self._problems.put("attachment", exc.message, str(attachment.key))
+                self._problems.put("attachment", exc.message, str(key))
                 return
         if mended:
-            self._problems.clear("attachment", str(attachment.key))
+            self._problems.clear("attachment", str(key))
             _log.warning(
                 "repaired attachment",
-                container_id=attachment.key.container_id,
-                ifname=attachment.key.ifname,
+                container_id=key.container_id,
+                ifname=key.ifname,
                 faults=mended,
             )
 
-    def _mend(self, netlink: NetlinkSocket, attachment: Attachment) -> list[str]:
-        """Read again under the lock, mend, and return what had been wrong."""
+    async def _mended(self, attachment: Attachment) -> list[str]:
+        """Mend, and return what had been wrong. The host's end needs no namespace to be mended."""
+        netns, unopened = None, NodeNetError("")
+        try:
+            netns = await self._opener.open(attachment.netns)
+        except NodeNetError as exc:  # so it is also where it was recovered from the kernel
+            unopened = exc
+        with netns or nullcontext():
+            faults = await self._workers.run(lambda nl: self._mend(nl, attachment, netns))
+        if faults is None:
+            raise unopened
+        return faults
+
+    def _mend(
+        self, netlink: NetlinkSocket, attachment: Attachment, netns: NetnsHandle | None
+    ) -> list[str] | None:
+        """Read again under the lock; None where nothing can be done without the namespace."""
         faults = host_faults(observe(netlink, self._tables), attachment, self._tables)
         if not faults:
             return []
         if netlink.find_ifindex(attachment.host_ifname) is not None:
             ensure_host_end(netlink, attachment, self._tables)
-            if attachment.netns.path:  # not so when it was recovered from the kernel
-                with NetnsHandle(attachment.netns) as netns:
-                    settle_carriers(netlink, netns, attachment)
+            if netns:
+                settle_carriers(netlink, netns, attachment)
+        elif netns:
+            attach(netlink, netns, attachment, self._tables, no_step)
         else:
-            with NetnsHandle(attachment.netns) as netns:
-                attach(netlink, netns, attachment, self._tables, no_step)
+            return None
         return faults
 
     async def _remove_strays(self, state: HostState) -> None:

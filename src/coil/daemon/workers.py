@@ -22,37 +22,30 @@ _Job = Callable[[NetlinkSocket], None]
 _log = structlog.get_logger()
 
 THREADS = 4
-"""Enough that a slow namespace holds nobody up; the kernel's own lock (rtnl) lets about one make
-progress at a time, and more threads were slower when a hundred pods came at once."""
+"""Steps wait for nothing but the kernel, whose own lock (rtnl) lets about one make progress at a
+time; more threads were slower when a hundred pods came at once."""
 
 
 class Workers:
     """A fixed number of worker threads in the namespace of the caller."""
 
     def __init__(self, threads: int = THREADS) -> None:
+        """Starts the threads in the namespace of the caller, which runs the loop."""
+        self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads: set[threading.Thread] = set()
-        self._socket = NetlinkSocket()
+        self.netlink = NetlinkSocket()
+        """For steps on the loop's own thread: those that wait for nothing but the kernel's own
+        locks (adr/0006)."""
         for number in range(threads):
             self._start(number)
-
-    def here(self, step: Callable[[NetlinkSocket], T]) -> T:
-        """Run ``step`` on the loop's own thread, with a socket of its own: adr/0006.
-
-        Only for steps that wait for nothing but the kernel's own locks.
-        """
-        return step(self._socket)
 
     async def run(self, step: Callable[[NetlinkSocket], T]) -> T:
         """Run ``step`` in a thread and return what it returns.
 
         A step that has begun is never abandoned: cancellation waits for its end, then propagates.
         """
-        return await self.submit(step)
-
-    def submit(self, step: Callable[[NetlinkSocket], T]) -> Unstoppable[T]:
-        """Queue ``step``; the future settles when it has run. Call it on the loop."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         future: Unstoppable[T] = Unstoppable(loop=loop)
 
         def job(netlink: NetlinkSocket) -> None:
@@ -68,11 +61,11 @@ class Workers:
                 loop.call_soon_threadsafe(future.set_result, result)
 
         self._jobs.put(job)
-        return future
+        return await future
 
     def close(self) -> None:
         """Finish what is queued and end the threads."""
-        self._socket.close()
+        self.netlink.close()
         threads = list(self._threads)
         for _thread in threads:
             self._jobs.put(None)
@@ -94,8 +87,8 @@ class Workers:
                 except NetnsStuck:
                     _log.error("thread lost in a namespace", worker=number)
                     self._threads.discard(threading.current_thread())
-                    # A thread starts in the namespace of the process's first one: the host's.
-                    threading.Timer(0, self._start, (number,)).start()
+                    # By the loop's thread: a thread starts in the namespace of its maker.
+                    self._loop.call_soon_threadsafe(self._start, number)
                     return
 
 

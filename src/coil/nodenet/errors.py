@@ -3,6 +3,7 @@
 NodeNetError
  +- NetnsGone         the namespace is not there (any more)
  +- NetnsInvalid      the path is not a network namespace a pod can have
+ +- NetnsSilent       (transient) the path's file system does not answer
  +- LinkExists        the pod has an interface of that name, which is not ours
  +- DumpInterrupted   (transient) the kernel's tables changed during each of several dumps
  +- KernelRefused     an operation failed; ``errno`` tells
@@ -25,6 +26,12 @@ class NetnsGone(NodeNetError):
 
 class NetnsInvalid(NodeNetError, RequestError):
     """The path leads to something that is not a pod's network namespace."""
+
+
+class NetnsSilent(NodeNetError):
+    """The path could not be opened in time: whoever serves its file system is dead or frozen."""
+
+    transient = True
 
 
 class LinkExists(NodeNetError, RequestError):

@@ -48,7 +48,9 @@ class Event:
 
     link_alias: str | None = None
     address: LinkAddress | None = None
-    """One that came; of those that went nothing is told."""
+    """One that came."""
+    address_gone: bool = False
+    """Of those that went no more is told."""
     route: Route | None = None
 
 
@@ -110,6 +112,8 @@ class EventSocket:
             return Event(link_alias=link_alias(payload))
         if kind == m.RTM_NEWADDR:
             return Event(address=parse_address(payload))
+        if kind == m.RTM_DELADDR:
+            return Event(address_gone=True)
         if kind in (m.RTM_NEWROUTE, m.RTM_DELROUTE):
             return Event(route=parse_route(payload))
         return Event()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from coil.domain.attachment import Attachment
 from coil.nodenet import messages as m
-from coil.nodenet.errors import NetnsGone, NetnsInvalid
 from coil.nodenet.netlink import NetlinkSocket
 from coil.nodenet.netns import NetnsHandle
 from coil.nodenet.observe import HostLink, HostState
 from coil.nodenet.parse import parse_address, parse_route, parse_rule
 from coil.nodenet.plan import GATEWAYS, HOST_MAC, Tables, host_network
+from coil.nodenet.routes import Network, lacking_rules
+from coil.nodenet.sysctl import forwarding
 from coil.nodenet.veth import find_link
 
 
@@ -51,13 +54,42 @@ def _route_faults(
     ]
 
 
-def pod_faults(attachment: Attachment) -> list[str]:
+def node_faults(
+    state: HostState, attachment: Attachment, block: Iterable[Network], tables: Tables
+) -> list[str]:
+    """What is wrong with what all attachments of a block depend on, one sentence each.
+
+    ``block``: its networks. (CHECK must tell "external dependencies ... required for connectivity",
+    CNI specification 1.1.0, section 2.)
+    """
+    versions = {address.version for address in attachment.addresses}
+    lacking = lacking_rules(state.rules, priority=tables.rule_priority, table=tables.pod_table)
+    exported = {route.network for route in state.export_routes if route.protocol == tables.protocol}
+    return [
+        *(
+            f"the IPv{version} rule of priority {tables.rule_priority}, which looks up table "
+            f"{tables.pod_table}, is missing"
+            for version in lacking
+            if version in versions
+        ),
+        *(
+            f"the host does not forward IPv{version}"
+            for version in sorted(versions)
+            if not forwarding(version)
+        ),
+        *(
+            f"block route {network} is missing in table {tables.export_table}: only this host "
+            "reaches the pod"
+            for network in block
+            if network not in exported
+        ),
+    ]
+
+
+def pod_faults(netns: NetnsHandle, attachment: Attachment) -> list[str]:
     """What is wrong inside the pod, one sentence each. Worker threads only."""
-    try:
-        with NetnsHandle(attachment.netns) as netns, netns.open_netlink() as inside:
-            return _inside_faults(inside, attachment)
-    except (NetnsGone, NetnsInvalid) as exc:
-        return [exc.message]
+    with netns.open_netlink() as inside:
+        return _inside_faults(inside, attachment)
 
 
 def _inside_faults(inside: NetlinkSocket, attachment: Attachment) -> list[str]:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Self
 
 from coil.domain.attachment import Netns
@@ -91,18 +92,9 @@ def is_local(path: str) -> bool:
 
     A runtime may name any path, also one on a file system that some process serves, or nobody.
     """
-    return _KERNEL_PLACES.fullmatch(path) is not None
-
-
-def is_gone(netns: Netns) -> bool:
-    """Whether the very namespace that ``netns`` names is certainly not there any more."""
-    try:
-        with NetnsHandle(netns):
-            return False
-    except NetnsGone:
-        return True
-    except NetnsInvalid:
-        return False  # something is in the way of looking; that is no evidence
+    return _KERNEL_PLACES.fullmatch(path) is not None and (
+        path.startswith("/proc/") or not Path(path).is_symlink()
+    )
 
 
 def _open(path: str) -> int:

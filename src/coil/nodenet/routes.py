@@ -39,16 +39,20 @@ def sync_rule(
 ) -> RouteChanges:
     """Have the rule that looks a table up for all packets, in both families. Idempotent."""
     changes = RouteChanges()
+    for version in lacking_rules(there, priority=priority, table=table):
+        netlink.send(m.add_rule(version, priority=priority, table=table))
+        changes.added.append(f"rule {priority} IPv{version}")
+    return changes
+
+
+def lacking_rules(there: Iterable[Rule], *, priority: int, table: int) -> list[int]:
+    """IP versions without the rule that looks a table up for all packets."""
     right = {
         rule.version
         for rule in there
         if (rule.priority, rule.table, rule.plain) == (priority, table, True)
     }
-    for version in VERSIONS:
-        if version not in right:
-            netlink.send(m.add_rule(version, priority=priority, table=table))
-            changes.added.append(f"rule {priority} IPv{version}")
-    return changes
+    return [version for version in VERSIONS if version not in right]
 
 
 def sync_next_hops(

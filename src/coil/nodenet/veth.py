@@ -90,25 +90,49 @@ def _is_whole(host: NetlinkSocket, netns: NetnsHandle, attachment: Attachment) -
     with netns.open_netlink() as inside:
         pod_end = find_link(inside, attachment.key.ifname)
     if ours is None:
-        raise LinkExists(
-            f"CNI_IFNAME {attachment.key.ifname} already exists in {attachment.netns.path}"
-        )
+        raise _occupied(netns, pod_end, attachment)
     owner = find_owner(ours.alias)
     if ours.kind != "veth" or (ours.alias and (not owner or owner.key != attachment.key)):
         raise LinkExists(f"host link {attachment.host_ifname} already exists and is not coil's")
-    if pod_end and pod_end.peer_ifindex == ours.ifindex and ours.peer_ifindex == pod_end.ifindex:
-        return True
-    host.send(m.delete_link(ours.ifindex))
-    return False
+    if pod_end is None:
+        host.send(m.delete_link(ours.ifindex))
+        return False
+    if pod_end.peer_ifindex != ours.ifindex or ours.peer_ifindex != pod_end.ifindex:
+        raise _occupied(netns, pod_end, attachment)
+    return True
+
+
+def _occupied(netns: NetnsHandle, pod_end: Link | None, attachment: Attachment) -> LinkExists:
+    ifname = attachment.key.ifname
+    if pod_end and pod_end.mac == attachment.mac:
+        return LinkExists(
+            f"{ifname} in {netns.path} has lost its other end {attachment.host_ifname}, which is "
+            "not in the host's namespace any more: move it back there, or recreate the pod"
+        )
+    return LinkExists(f"CNI_IFNAME {ifname} already exists in {netns.path}")
 
 
 def _rename_back(host: NetlinkSocket, attachment: Attachment) -> Link | None:
     """Find the host end by its alias where somebody gave it another name, and mend that."""
     for link in find_links_of(host, frozenset({attachment.key})):
-        # Links that are up can be renamed since Linux 6.2 only.
-        host.send(m.set_down(link.ifindex), m.rename_link(link.ifindex, attachment.host_ifname))
+        _rename(host, link.ifindex, attachment.host_ifname)
         return find_link(host, attachment.host_ifname)
     return None
+
+
+def _rename(host: NetlinkSocket, ifindex: int, name: str) -> None:
+    """Rename a link, which is down then: links that are up can be renamed since Linux 6.2 only."""
+    host.send(m.set_down(ifindex), m.rename_link(ifindex, name))
+
+
+def rename_host_end(
+    host: NetlinkSocket, ifname: str, attachment: Attachment, tables: Tables
+) -> None:
+    """Give the host end, called ``ifname`` by now, the attachment's name; fine when it is gone."""
+    ifindex = host.find_ifindex(ifname)
+    if ifindex is not None:
+        _rename(host, ifindex, attachment.host_ifname)
+        ensure_host_end(host, attachment, tables)
 
 
 def ensure_host_end(
