@@ -74,8 +74,9 @@ check: venv
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
 
+# Tests wait more than they compute. More than four at once would be more labs than a machine likes.
 test: build check apt-TEST
-	@$(BIN)/python -m pytest $(T)
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup $(T)
 
 # The API server of Kubernetes takes 4 to 12 minutes to build on two cores, so it is not part of test.
 test-kube: build apt-TEST build/kube/kube-apiserver

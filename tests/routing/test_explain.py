@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import ExitStack
 
 import pytest
@@ -20,8 +19,7 @@ BLOCK = ["10.66.0.0/27", "fd00:66::/123"]
 @pytest.fixture
 def node(machine, tmp_path):
     """A node whose coild runs and has a pod, and a ToR that runs BIRD."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        os.chmod(folder, 0o755)  # FRR's daemons run as a user of their own
+    tmp_path.chmod(0o755)  # FRR's daemons run as a user of their own
     with ExitStack() as stack:
         fabric = Fabric(stack, tmp_path)
         fabric.add("node", "node", 65001, machine.host)
