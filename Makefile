@@ -23,11 +23,12 @@ APT_TEST  := $(APT_RUN) $(APT_LAB) podman nftables iptables gcc libc6-dev curl f
              chromium chromium-driver fonts-dejavu-core
 APT_BENCH := $(APT_RUN) $(APT_LAB) gcc libc6-dev iperf3 curl etcd-server etcd-client
 
-.PHONY: help venv build native demo demo-node test test-kube check bench clean install uninstall \
+.PHONY: help venv build native lab demo demo-node test test-kube check bench clean install uninstall \
         apt-BUILD apt-RUN apt-LAB apt-TEST apt-BENCH
 
 help:
 	@echo "make build      .venv/bin/{coild,coilctl,...} and build/coil"
+	@echo "make lab        what coil-lab needs: programs, plugin, Debian packages (docs/tutorial.md)"
 	@echo "make demo       a data centre in namespaces: pods talk while links, routers, etcd break"
 	@echo "make demo-node  one machine: real containers get addresses from blocks, and talk"
 	@echo "make test       everything: make check, then the tests (T=tests/unit for a part)"
@@ -61,6 +62,9 @@ PLUGIN := $(MAKE) --no-print-directory -s -C plugin ZIG="$(CURDIR)/$(BIN)/python
 
 native: venv
 	@$(PLUGIN) native
+
+lab: native apt-LAB
+	@echo "ready: . $(BIN)/activate, and then coil-lab up"
 
 demo: native apt-LAB
 	@$(BIN)/python -m coil.lab.clos.demo

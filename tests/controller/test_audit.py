@@ -73,7 +73,7 @@ def test_an_operator_sees_nodes_as_they_are_and_releases_those_that_are_gone(clu
     (row,) = [row for row in one.listing("node", "list") if not row["alive"]]
     assert row["age"] == "10 min ago"
     assert "NODE" in one.ctl("node", "list").stdout
-    assert "1 blocks are free" in one.ctl("node", "release", "n1", "--yes").stdout
+    assert "blocks that are free now: 1" in one.ctl("node", "release", "n1", "--yes").stdout
     absent = one.ctl("node", "show", "n1", check=False)
     assert (absent.returncode, "knows no node n1" in absent.stderr) == (1, True)
     put_claim(cluster.member, "default", 50, "n7")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 import click
 
 from coil.ctl.client import ask_list, ask_object
 from coil.ctl.common import Context, verb
-from coil.ctl.output import show_object, show_rows
+from coil.ctl.output import ago, show_object, show_rows
 
 _ID_SHOWN = 12
 """Characters of a container id in tables, as the runtimes' own tools show them."""
@@ -24,10 +25,10 @@ def list_addresses(context: Context) -> None:
     """List addresses in use, with who holds them, and cooling ones."""
     rows = ask_list(context.socket, "/addresses")
     if context.output == "table":
-        rows = [_short(readable(row)) for row in rows]
+        rows = [_short(row) for row in rows]
     columns = {
         "addresses": "ADDRESS", "state": "STATE", "container_id": "CONTAINER", "ifname": "IF",
-        "pod": "POD", "pool": "POOL", "index": "BLOCK", "since": "SINCE", "until": "FREE AT",
+        "pod": "POD", "pool": "POOL", "index": "BLOCK", "since": "SINCE", "until": "FREE IN",
     }  # fmt: skip
     show_rows(rows, context.output, columns, "no address is in use or cooling")
 
@@ -67,5 +68,11 @@ def readable(row: dict[str, object]) -> dict[str, object]:
 
 
 def _short(row: dict[str, object]) -> dict[str, object]:
-    """Ids as short as they are told apart."""
-    return {**row, "container_id": str(row.get("container_id", ""))[:_ID_SHOWN]}
+    """Ids as short as they are told apart, times as far as they are away: a row is one line."""
+    shown = {**readable(row), "container_id": str(row.get("container_id", ""))[:_ID_SHOWN]}
+    since, until = row.get("since"), row.get("until")
+    if isinstance(since, int):
+        shown["since"] = ago(since)
+    if isinstance(until, int):
+        shown["until"] = f"{max(0, until - int(time.time()))} s"
+    return shown

@@ -24,6 +24,10 @@ from coil.store.errors import StoreAbsent
 
 _KERNEL = (5, 10)
 """Oldest kernel coil is meant for: strict netlink dumps (4.20), Debian 11's and older LTS's."""
+_PLUGINS = (
+    ("coil", "fail", "make install"),
+    ("loopback", "warn", "Debian: containernetworking-plugins has it in /usr/lib/cni"),
+)
 _RUNTIMES = ("containerd", "crio", "podman")
 
 
@@ -45,15 +49,16 @@ def add_to(group: click.Group) -> None:
         "--cni-bin-dir",
         type=click.Path(path_type=Path),
         default=Path("/opt/cni/bin"),
-        show_default=True,
-        help="Where the runtime looks for plugins.",
+        envvar="COIL_CNI_BIN_DIR",
+        help="Where the runtime looks for plugins. [env COIL_CNI_BIN_DIR; default /opt/cni/bin]",
     )
     @click.option(
         "--cni-conf-dir",
         type=click.Path(path_type=Path),
         default=Path("/etc/cni/net.d"),
-        show_default=True,
-        help="Where the runtime looks for configurations.",
+        envvar="COIL_CNI_CONF_DIR",
+        help="Where the runtime looks for configurations. "
+        "[env COIL_CNI_CONF_DIR; default /etc/cni/net.d]",
     )
     def doctor(context: Context, cni_bin_dir: Path, cni_conf_dir: Path) -> None:
         """Look at kernel, sysctls, runtime, configuration, store and coild; give a verdict."""
@@ -109,11 +114,11 @@ def _runtime(cni_bin_dir: Path, cni_conf_dir: Path) -> Iterator[Finding]:
     there = [version for version in found.values() if version]
     yield Finding("runtime", "ok" if there else "warn", "; ".join(there) or "none on PATH",
                   "" if there else "install containerd or podman")  # fmt: skip
-    for plugin, need in (("coil", "fail"), ("loopback", "warn")):
+    for plugin, need, source in _PLUGINS:
         path = cni_bin_dir / plugin
         runs = os.access(path, os.X_OK)
         yield Finding(f"plugin {plugin}", "ok" if runs else need, str(path) if runs else "missing",
-                      "" if runs else f"put it into {cni_bin_dir} (make install)")  # fmt: skip
+                      "" if runs else f"put it into {cni_bin_dir} ({source})")  # fmt: skip
     yield _configuration(cni_conf_dir)
 
 

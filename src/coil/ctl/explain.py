@@ -12,6 +12,9 @@ from coil.ctl.common import Context, verb
 from coil.ctl.output import show_object
 from coil.ctl.pickup import as_lines, find_pickup, socket_options
 
+_LONG = ("used_offsets", "cooling_offsets")
+"""Of a block: what programs draw it by."""
+
 
 def add_to(group: click.Group) -> None:
     """Make ``explain`` a command of ``group``."""
@@ -31,6 +34,8 @@ def add_to(group: click.Group) -> None:
         routing = find_pickup(networks, {"BIRD": bird_socket, "FRR": frr_socket})
         if context.output == "table":
             found = readable(found)
+            if isinstance(block, dict):
+                found["block"] = {key: block[key] for key in block if key not in _LONG}
             found["kernel"] = found.pop("faults") or "as it should be"
             found["routing"] = as_lines(routing)
         else:

@@ -102,7 +102,10 @@ def show(context: Context, name: str) -> None:
             ],
         }
 
-    show_object(with_store(context, read), context.output)
+    found = with_store(context, read)
+    if context.output == "table":
+        found.pop("seen", None)  # the age says it
+    show_object(found, context.output)
 
 
 @verb(node_group, "release")
@@ -138,7 +141,7 @@ def release(context: Context, name: str, *, force: bool, yes: bool) -> None:
             return len(await release_node(store, node))
         return await _take(store, found.record)
 
-    click.echo(f"node {node} released: {with_store(context, take)} blocks are free")
+    click.echo(f"node {node} released; blocks that are free now: {with_store(context, take)}")
 
 
 async def _take(store: Store, record: NodeRecord) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 Row = Mapping[str, object]
+_NOTHING: tuple[object, ...] = ("", None, [])
 FORMATS = ("table", "json", "yaml")
 
 
@@ -43,7 +44,7 @@ def show_object(value: Row, fmt: str) -> None:
     grid.add_column()
     grid.add_column(overflow="fold")
     for key, entry in value.items():
-        if entry not in ("", None, []):
+        if entry not in _NOTHING:
             grid.add_row(f"[bold]{key.replace('_', ' ')}[/bold]", _cell(entry))
     Console(soft_wrap=True).print(grid)
 
@@ -76,7 +77,8 @@ def _cell(value: object) -> str:
     from rich.markup import escape
 
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_cell(entry)}" for key, entry in value.items())
+        there = {key: entry for key, entry in value.items() if entry not in _NOTHING}
+        return ", ".join(f"{key} {' '.join(_cell(entry).split())}" for key, entry in there.items())
     if isinstance(value, list):
         return "\n".join(_cell(entry) for entry in value)
     if isinstance(value, bool):

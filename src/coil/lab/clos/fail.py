@@ -27,7 +27,8 @@ class Part:
     """A kind of thing that can fail: the two ends of a link, or one name."""
 
     arguments: tuple[str, ...]
-    fail: Callable[..., None]
+    fail: Callable[..., str | None]
+    """Returns what failed, where its name does not say it."""
     heal: Callable[..., None]
     help: str
     stops: bool = False
@@ -47,7 +48,13 @@ PARTS = {
     "router": Part(
         ("router",), Faults.fail_router, Faults.heal_router, "Power of a spine or a ToR."
     ),
-    "etcd": Part(("member",), Faults.fail_etcd, Faults.heal_etcd, "A member of etcd.", stops=True),
+    "etcd": Part(
+        ("member",),
+        Faults.fail_etcd,
+        Faults.heal_etcd,
+        "A member of etcd; to fail may also be: leader.",
+        stops=True,
+    ),
     "coild": Part(("node",), Faults.fail_coild, Faults.heal_coild, "coild of a node.", stops=True),
     "controller": Part(
         ("node",),
@@ -59,12 +66,13 @@ PARTS = {
 }
 
 
-def _add(group: click.Group, name: str, part: Part, do: Callable[..., None]) -> None:
+def _add(group: click.Group, name: str, part: Part, do: Callable[..., str | None]) -> None:
     def function(lab: Lab, how: str | None = None, **names: str) -> None:
         more = {"how": How(how)} if how else {}
-        do(lab.faults, *(names[argument] for argument in part.arguments), **more)
+        words = [names[argument] for argument in part.arguments]
+        found = do(lab.faults, *words, **more)
         done = "has failed" if group is fail_group else "is healed"
-        click.echo(f"{name} {' '.join(names[argument] for argument in part.arguments)} {done}")
+        click.echo(f"{name} {found or ' '.join(words)} {done}")
 
     if part.stops and group is fail_group:
         function = click.option(

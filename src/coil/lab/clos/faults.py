@@ -32,6 +32,7 @@ class How(StrEnum):
     """It does nothing more, and its peers are told nothing, as by a machine that hangs."""
 
 
+LEADER = "leader"
 _SIGNALS = {How.KILL: signal.SIGKILL, How.SUSPEND: signal.SIGSTOP}
 
 
@@ -79,10 +80,15 @@ class Faults:
         with self._machines() as machines:
             self.boot(machines, [machines.plan.get_machine(name, Kind.SPINE, Kind.TOR)])
 
-    def fail_etcd(self, name: str, how: How = How.KILL) -> None:
-        """Stop an etcd member; its host stays."""
+    def fail_etcd(self, name: str, how: How = How.KILL) -> str:
+        """Stop an etcd member; its host stays. ``leader``: whichever leads. Returns its name."""
         with self._machines() as machines:
+            if name == LEADER:
+                name = machines.leader()
+                if not name:
+                    raise LabError("etcd has no leader now; name a member")
             self._stop(machines.plan.get_machine(name, Kind.ETCD), ETCD, how)
+            return name
 
     def heal_etcd(self, name: str) -> None:
         """Let the member go on with what it knew. Returns when it serves, if a majority runs."""

@@ -54,6 +54,10 @@ class Files:
         """The directory of a machine: what would be its file system."""
         return self.directory / str(getattr(machine, "name", machine))
 
+    def conflist(self, node: Machine | str) -> Path:
+        """The network configuration that a node's pods are attached by."""
+        return self.of(node) / "net.d" / "10-coil.conflist"
+
     def host(self, machine: Machine | str) -> Host:
         """The network namespace of a machine."""
         return Host(f"{_PREFIX}.{self.lab}.{getattr(machine, 'name', machine)}")
@@ -106,6 +110,13 @@ class Files:
             raise
         os.close(held)
         return -1
+
+    def write_conflist(self, node: Machine, socket: Path) -> None:
+        """Write what a container runtime on the node would read; ``socket`` is its coild's."""
+        path = self.conflist(node)
+        path.parent.mkdir(exist_ok=True)
+        plugin = {"type": "coil", "socket": str(socket)}
+        _write(path, {"cniVersion": "1.0.0", "name": "coil", "plugins": [plugin]})
 
     def find_shape(self) -> Shape | None:
         """What the lab was made to be; None when there is no such lab."""

@@ -174,7 +174,7 @@ def _check_tools() -> None:
     """Before anything is made. Raises LabError that says how to get what is missing."""
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if missing:
-        raise LabError(f"{', '.join(missing)} not found in PATH; make demo installs all it needs")
+        raise LabError(f"{', '.join(missing)} not found in PATH; make lab installs all it needs")
     if not PLUGIN.exists():
         raise LabError(f"the plugin {PLUGIN} is not built; make build does it")
 

@@ -20,7 +20,7 @@ from coil.lab.clos.plan import Kind, Machine, Plan
 from coil.lab.clos.programs import LAUNCHER, find_program, launch, programs_of
 from coil.lab.errors import LabError
 from coil.lab.etcd import EtcdMember
-from coil.lab.node import PROGRAMS, Node
+from coil.lab.node import PLUGIN, PROGRAMS, Node
 from coil.lab.wait import until
 from coil.process.unix_http import request
 from coil.speakers.bird import ask_bird
@@ -80,6 +80,9 @@ class Machines:
             "PATH": f"{directory}/bin:{PROGRAMS}:{os.environ['PATH']}",
             "COIL_STORE": self.store,
             "COIL_SOCKET": str(self.node(machine).socket),
+            "COIL_BIRD_SOCKET": str(self.bird(machine).socket),
+            "COIL_CNI_BIN_DIR": str(PLUGIN.parent),
+            "COIL_CNI_CONF_DIR": str(self.files.conflist(machine).parent),
             "ETCDCTL_API": "3",
             "ETCDCTL_ENDPOINTS": ",".join(members),
             "PS1": f"{machine.name}# ",
@@ -120,6 +123,7 @@ class Machines:
         """Start coild, or ``program`` in its place, on a node where none runs."""
         node = self.node(machine)
         node.directory.mkdir(parents=True, exist_ok=True)
+        self.files.write_conflist(machine, node.socket)
         options = (f"--rack={machine.rack}", f"--period={_PERIOD}", "--config=/dev/null")
         command = node.command(*(program or (PROGRAMS / COILD,)), *options)
         launch(node.host, *command, log=node.log, env=_environment())

@@ -20,11 +20,12 @@ _GOOD, _BAD = "green", "bold red"
 def show(state: Json, console: Console) -> None:
     """Draw spines, then racks with ToR, nodes, pods and etcd members, then what has failed."""
     shape = state["shape"]
+    pods = len(state["pods"])
     families = " + ".join(f"IPv{version}" for version in shape["families"])
     console.print(
         f"[bold]{state['name']}[/]  {shape['spines']} spines, {shape['racks']} racks, "
-        f"{len(state['nodes'])} nodes, etcd of {len(state['etcd'])}, {len(state['pods'])} pods, "
-        f"{families}"
+        f"{len(state['nodes'])} nodes, etcd of {len(state['etcd'])}, "
+        f"{pods} pod{'s' * (pods != 1)}, {families}"
     )
     spines = [row for row in state["routers"] if row["kind"] == "spine"]
     console.print(Columns([_spine(state, row) for row in spines]))

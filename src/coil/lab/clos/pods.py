@@ -128,7 +128,8 @@ class Pods:
 
         ``timeout``: seconds the plugin may wait for coild.
         """
-        directory = self.files.of(record.node)
+        network = json.loads(self.files.conflist(record.node).read_text(encoding="utf-8"))
+        (netconf,) = network.pop("plugins")
         variables = {
             "PATH": os.environ["PATH"],
             "CNI_COMMAND": command,
@@ -139,13 +140,12 @@ class Pods:
             "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE={_NAMESPACE};"
             f"K8S_POD_NAME={record.name};K8S_POD_INFRA_CONTAINER_ID={record.container_id}",
         }
-        netconf = {"cniVersion": "1.0.0", "name": "coil", "type": "coil", "timeout": timeout}
         done = self.files.host(record.node).run(
             PLUGIN,
             check=False,
             seconds=_SECONDS,
             env=variables,
-            input=json.dumps({**netconf, "socket": f"{directory}/coild.sock"}),
+            input=json.dumps({**network, **netconf, "timeout": timeout}),
         )
         answer = json.loads(done.stdout) if done.stdout.strip() else {}
         if check and done.returncode:
