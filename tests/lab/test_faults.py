@@ -119,6 +119,7 @@ def test_etcd_without_a_majority_is_told_and_comes_back(lab, command):
     state = json.loads(command("status", "-o", "json"))
     assert state["failed"] == ["etcd etcd2", "etcd etcd3"]
     until(lambda: not lab.machines.leader(), "the leader has noticed that it is alone")
+    assert "no leader now" in command("fail", "etcd", "leader", status=1)
     lab.faults.heal_etcd("etcd3")
     lab.faults.heal_etcd("etcd2")
     assert [row["leader"] for row in observe(lab)["etcd"]].count(True) == 1

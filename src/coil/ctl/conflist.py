@@ -44,8 +44,9 @@ def add_to(group: click.Group) -> None:
         "--cni-bin-dir",
         type=click.Path(path_type=Path),
         default=Path("/opt/cni/bin"),
-        show_default=True,
-        help="Where the chained plugins are looked for.",
+        envvar="COIL_CNI_BIN_DIR",
+        help="Where the chained plugins are looked for. "
+        "[env COIL_CNI_BIN_DIR; default /opt/cni/bin]",
     )
     def conflist(
         context: Context,

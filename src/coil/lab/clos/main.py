@@ -97,19 +97,21 @@ def _pod_group() -> None:
     """Pods on the lab's nodes."""
 
 
-@click.argument("pod")
-@click.option("--node", required=True, help="Where it runs.")
-def _pod_add(lab: Lab, pod: str, node: str) -> None:
-    """Start a pod: a network namespace, attached through the plugin."""
-    made = lab.add_pod(pod, node)
-    click.echo(f"{made.name} on {made.node}: {' '.join(map(str, made.addresses))}")
+@click.argument("pods", nargs=-1, required=True)
+@click.option("--node", required=True, help="Where they run.")
+def _pod_add(lab: Lab, pods: tuple[str, ...], node: str) -> None:
+    """Start pods: network namespaces, attached through the plugin."""
+    for pod in pods:
+        made = lab.add_pod(pod, node)
+        click.echo(f"{made.name} on {made.node}: {' '.join(map(str, made.addresses))}")
 
 
-@click.argument("pod")
-def _pod_delete(lab: Lab, pod: str) -> None:
-    """End a pod; its addresses cool."""
-    gone = lab.delete_pod(pod)
-    click.echo(f"pod {pod} is gone" if gone else f"there is no pod {pod}")
+@click.argument("pods", nargs=-1, required=True)
+def _pod_delete(lab: Lab, pods: tuple[str, ...]) -> None:
+    """End pods; their addresses cool."""
+    for pod in pods:
+        gone = lab.delete_pod(pod)
+        click.echo(f"pod {pod} is gone" if gone else f"there is no pod {pod}")
 
 
 @click.argument("pod")
@@ -129,7 +131,7 @@ def _ping(lab: Lab, pod: str, other: str, count: int) -> None:
         found = ping(source, address, count=count)
         lost += found.sent - found.received
         time = f", {found.milliseconds:.3f} ms" if found.milliseconds is not None else ""
-        click.echo(f"{pod} -> {other} {address}: {found.received} of {found.sent} answered{time}")
+        click.echo(f"{pod} -> {other} {address}  {found.received} of {found.sent} answered{time}")
     sys.exit(EXIT_FAILED if lost else 0)
 
 
