@@ -24,6 +24,9 @@ from lab.tutorial import FENCE, Reader, steps
 
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIAL = (ROOT / "docs/tutorial.md").read_text()
+NAMESPACES = (
+    "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"
+)  # fmt: skip
 MACHINE = "mount -t tmpfs run /run && ip link set lo up && exec bash --norc --noprofile"
 COLUMNS = 100
 PATIENCE = 20
@@ -40,8 +43,7 @@ class Shell:
             k: v for k, v in os.environ.items() if not k.startswith(("COIL_", "MAKE", "MFLAGS"))
         }
         self._process = subprocess.Popen(
-            ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-            + ["sh", "-c", MACHINE],
+            [*NAMESPACES, "sh", "-c", MACHINE],
             stdin=subprocess.PIPE, stdout=theirs, stderr=theirs, text=True, cwd=ROOT,
             env={**kept, "TERM": "xterm", "LANG": "C.UTF-8"},
         )  # fmt: skip
