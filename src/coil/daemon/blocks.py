@@ -7,7 +7,7 @@ withdrawn before it is released. Each step can be killed; ``Ownership.sync`` con
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import structlog
 
@@ -123,6 +123,15 @@ class BlockKeeper:
             _log.info("block released", block=str(block_id), outcome=outcome.value)
             if outcome is Release.NOT_OWNER:
                 _log.warning("block was not ours when it was released", block=str(block_id))
+
+    async def has_exactly(self, claims: Iterable[BlockClaim]) -> bool:
+        """Whether these are the claims of this node's blocks, when no change is under way.
+
+        What this process has just changed comes back by the watch before it is taken in.
+        """
+        async with self._changing:
+            known = {(o.claim.id, o.claim.revision) for o in self._inventory.blocks.values()}
+        return {(claim.id, claim.revision) for claim in claims} == known
 
     async def sync(self, *, restore: bool, past_known: bool) -> None:
         """Make this node's blocks what the store says they are. Idempotent.

@@ -73,8 +73,7 @@ class Ownership:
     async def watch_blocks(self) -> None:
         """Sync whenever the store's word on our blocks changes, for ever."""
         async for claims in self._store.watch_node_blocks(self._node):
-            known = {(o.claim.id, o.claim.revision) for o in self._inventory.blocks.values()}
-            if {(claim.id, claim.revision) for claim in claims} != known:
+            if not await self._keeper.has_exactly(claims):
                 await self.sync()
         raise RuntimeError("the watch of blocks ended")
 

@@ -1,9 +1,9 @@
 """Netlink events that may concern us.
 
 Something was deleted, a link went down, somebody else wrote into our tables, or a setting of all
-links (forwarding) changed; for who wants it, links and addresses that came, too. A socket filter
-drops all else in the kernel: a node that learns a full table by BGP must not wake coild for each
-route, nor must what coild makes itself.
+links changed (forwarding, unless it was switched on); for who wants it, links and addresses that
+came, too. A socket filter drops all else in the kernel: a node that learns a full table by BGP must
+not wake coild for each route, nor must what coild makes itself.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ _TABLE_AT = 16 + 4  # rtm_table
 _PROTOCOL_AT = 16 + 5  # rtm_protocol
 _NETCONF_IFINDEX_AT = 16 + 4 + 4  # the first attribute behind netconfmsg: NETCONFA_IFINDEX
 _NETCONF_ALL = 0xFFFFFFFF  # NETCONFA_IFINDEX_ALL (linux/netconf.h)
+_NETCONF_KIND_AT = 16 + 4 + 8 + 2  # low byte of nla_type of the second attribute: what changed
+_NETCONF_VALUE_AT = 16 + 4 + 8 + 4  # low byte of its value
+_NETCONF_FORWARDING = 2  # NETCONFA_FORWARDING
 _FLAGS_AT = 16 + 8  # low byte of ifi_flags
 _CHANGE_AT = 16 + 12  # low byte of ifi_change
 _CHANGE_HIGH_AT = 16 + 15  # high byte of it
@@ -148,7 +151,11 @@ def _program(tables: Sequence[int], protocol: int, *, arrivals: bool) -> list[_L
         ("", _LOAD_BYTE, _CHANGE_HIGH_AT, "", ""),
         ("", _JUMP_EQUAL, _ALL_CHANGED, "drop", "accept"),
         ("netconf", _LOAD_WORD, _NETCONF_IFINDEX_AT, "", ""),
-        ("", _JUMP_EQUAL, _NETCONF_ALL, "accept", "drop"),
+        ("", _JUMP_EQUAL, _NETCONF_ALL, "", "drop"),
+        ("", _LOAD_BYTE, _NETCONF_KIND_AT, "", ""),
+        ("", _JUMP_EQUAL, _NETCONF_FORWARDING, "", "accept"),
+        ("", _LOAD_BYTE, _NETCONF_VALUE_AT, "", ""),
+        ("", _JUMP_EQUAL, 1, "drop", "accept"),
         ("protocol", _LOAD_BYTE, _PROTOCOL_AT, "", ""),
         ("", _JUMP_EQUAL, protocol, "drop", "table"),
         ("table", _LOAD_BYTE, _TABLE_AT, "", ""),

@@ -14,7 +14,6 @@ from coil.domain.errors import CoilError
 from coil.process.retry import Backoff, sleep
 from coil.store.errors import StoreCorrupt
 from coil.store.etcd.engine import Engine
-from coil.store.etcd.follower import Follower
 from coil.store.etcd.keys import Keys
 from coil.store.etcd.mirror import Mirror
 from coil.store.etcd.wire import KeyValue
@@ -72,32 +71,14 @@ class EtcdPart:
                     self._told[pair.key] = pair.revision
                     _log.error("left out what cannot be read", reason=exc.message)
 
-    async def watch(
-        self, prefix: str, read: Callable[[], Awaitable[tuple[int, T]]]
-    ) -> AsyncIterator[T]:
-        """Yield what ``read`` returns (with the revision it is of), now and after each change.
-
-        Ends when the client is closed. Outages are bridged, and told once.
-        """
-        follower, revision = Follower(self._client, prefix), 0
-
-        async def following() -> T:
-            nonlocal revision
-            if revision:
-                # After an interruption all is read again, at once.
-                after, revision = revision, 0
-                await follower.next(after)
-            revision, state = await read()
-            return state
-
-        async with contextlib.aclosing(follower):
-            async for state in self._bridged(following):
-                yield state
-
     async def watch_entries(
         self, prefix: str, read: Callable[[KeyValue], tuple[K, V]]
     ) -> AsyncGenerator[dict[K, V], None]:
-        """As ``watch``, of all keys below ``prefix``, of which only what changes is read again."""
+        """Yield what ``read`` makes of all keys below ``prefix``, now and after each change.
+
+        Only what changes is read again. Ends when the client is closed. Outages are bridged, and
+        told once.
+        """
         mirror = Mirror(self._client, prefix, lambda pairs: self.readable(pairs, read))
         async with contextlib.aclosing(mirror):
             async for state in self._bridged(mirror.next):

@@ -7,6 +7,7 @@ away with nothing.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -163,15 +164,18 @@ class EtcdBlocks(EtcdSearch):
         )
         return Release.RELEASED if done.succeeded else Release.NOT_OWNER
 
+    async def watch_node_blocks(self, node: NodeName) -> AsyncIterator[list[BlockClaim]]:
+        """See the contract. Of the copies: they change with the claims, in one transaction.
+
+        What somebody did to one of the two by hand ``list_node_blocks`` tells.
+        """
+        watch = self.watch_entries(self._keys.owned(node), self._to_entry)
+        async with contextlib.aclosing(watch) as states:
+            async for claims in states:
+                yield sorted(claims.values(), key=lambda claim: (claim.id.pool, claim.id.index))
+
     async def list_node_blocks(self, node: NodeName) -> list[BlockClaim]:
         """See the contract. A copy only says where to look: the claim itself counts."""
-        return (await self._read_node(node))[1]
-
-    def watch_node_blocks(self, node: NodeName) -> AsyncIterator[list[BlockClaim]]:
-        """See the contract."""
-        return self.watch(self._keys.owned(node), lambda: self._read_node(node))
-
-    async def _read_node(self, node: NodeName) -> tuple[int, list[BlockClaim]]:
         found = await self._client.read(get_below(self._keys.owned(node)))
         copies = {pair.key: pair for pair in found.pairs(0)}
         blocks = list(self.readable(copies.values(), self.to_block_id))
@@ -183,7 +187,7 @@ class EtcdBlocks(EtcdSearch):
             for block, pair in self.readable(pairs, lambda pair: (self.to_block_id(pair), pair)):
                 copy = copies[self._keys.owned_block(node, block)]
                 claims.append(self._believed(pair, copy))
-        return found.revision, [claim for claim in claims if claim.node == node]
+        return [claim for claim in claims if claim.node == node]
 
     def _believed(self, pair: KeyValue, copy: KeyValue) -> BlockClaim:
         """What a claim's key says. While it cannot be read its copy counts: nobody can claim it.
@@ -199,12 +203,11 @@ class EtcdBlocks(EtcdSearch):
 
     def watch_claims(self) -> AsyncIterator[Mapping[BlockId, BlockClaim]]:
         """See the contract."""
+        return self.watch_entries(self._keys.all_blocks, self._to_entry)
 
-        def read(pair: KeyValue) -> tuple[BlockId, BlockClaim]:
-            claim = self.to_claim(pair)
-            return claim.id, claim
-
-        return self.watch_entries(self._keys.all_blocks, read)
+    def _to_entry(self, pair: KeyValue) -> tuple[BlockId, BlockClaim]:
+        claim = self.to_claim(pair)
+        return claim.id, claim
 
     async def list_pool_blocks(self, pool: PoolName) -> list[BlockClaim]:
         """See the contract."""

@@ -5,12 +5,11 @@ For those who must know what all nodes have: a change costs them itself, not ano
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Generic, TypeVar
 
 from coil.store.etcd.engine import Engine
-from coil.store.etcd.follower import Follower
-from coil.store.etcd.wire import KeyValue, get_below
+from coil.store.etcd.wire import Changes, KeyValue, get_below
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -27,7 +26,7 @@ class Mirror(Generic[K, V]):
         self._read = read
         self._entries: dict[str, tuple[K, V]] = {}
         self._revision = 0
-        self._follower = Follower(client, prefix)
+        self._changes: AsyncGenerator[Changes, None] | None = None
 
     async def next(self) -> dict[K, V]:
         """What is there now; called again, what is there after the next change.
@@ -44,12 +43,21 @@ class Mirror(Generic[K, V]):
 
     async def aclose(self) -> None:
         """End the watch; idempotent."""
-        await self._follower.aclose()
+        if self._changes is not None:
+            await self._changes.aclose()
+            self._changes = None
 
     async def _follow(self) -> bool:
         """Wait for the next change and apply it; False when all has to be read again."""
-        found = await self._follower.next(self._revision)
+        if self._changes is None:
+            self._changes = self._client.changes(self._prefix, self._revision + 1)
+        try:
+            found = await anext(self._changes, None)
+        except BaseException:
+            self._changes = None
+            raise
         if found is None:
+            self._changes = None
             return False
         for key, pair in found.changes:
             self._put(key, pair)
