@@ -154,17 +154,20 @@ def test_a_node_that_was_cut_off_loses_what_others_took_as_soon_as_it_is_back(cl
     assert lost.cni("ADD", "c3", pods(), timeout=3).code == 11
 
 
-def test_a_node_that_reaches_nobody_asks_the_store_before_it_announces_again(cluster, pods):
+def test_a_node_that_reaches_nobody_gives_nothing_and_asks_before_it_announces_again(cluster, pods):
     lost, other = cluster.node(pool=TINY), cluster.node()
     lost.add("c1", pods())
     (block,) = exported(lost)
     cluster.unplug(lost)
     until(lambda: not exported(lost), "the node that reaches nobody withdraws", 20)
-    lost.add("c2", pods())
     until(lambda: not other.listing("node", "show", "n0")["alive"], "the lease has ended", 20)
     other.ctl("node", "release", "n0", "--yes")
     until(lambda: other.cni("ADD", "c1", pods()).status == 0, "the other node has the block")
     assert exported(other) == {block}
+    refused = lost.cni("ADD", "c2", pods(), timeout=1)
+    assert refused.code == 11
+    assert "reached nobody for" in refused.json["msg"]
+    lost.delete("c1")
     cluster.plug(lost)
     seen = []
     until(lambda: seen.append(exported(lost)) or problems(lost) == [], "it is back", 30)

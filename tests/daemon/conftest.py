@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -60,8 +60,9 @@ class Machine(Node):
             env={**variables, "PATH": os.environ["PATH"]},
             text=True,
         )
-        process.stdin.write(json.dumps(self.netconf(**conf)))
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # the machine is off: nothing was there to read it
+            process.stdin.write(json.dumps(self.netconf(**conf)))
+            process.stdin.close()
         process.stdin = None
         return process
 

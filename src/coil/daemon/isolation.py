@@ -54,6 +54,11 @@ class Isolation:
             self._in_touch, self._had_way, self._keeper.cut_off = since, True, True
         return await self.look()
 
+    @property
+    def seconds(self) -> float:
+        """For how long this node has reached nobody; 0 when it does."""
+        return self._clock() - self._in_touch if self._keeper.cut_off else 0.0
+
     async def look(self) -> float:
         """Withdraw where this node is cut off now; the seconds it was where that has just ended.
 

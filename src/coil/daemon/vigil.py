@@ -3,7 +3,8 @@
 While this process did nothing, or its node reached nobody, the store may have given its blocks to
 others. So after each standstill the first thing is to ask; until then no address is given and no
 block is announced anew. A store that cannot be asked stops nothing, unless the standstill was
-longer than it takes to be declared gone.
+longer than it takes to be declared gone. A node that reaches nobody for as long as that gives no
+address either: another node's pod may have it.
 """
 
 from __future__ import annotations
@@ -79,6 +80,11 @@ class Vigil:
         self._look()
         if self._keeper.cut_off:
             await self._look_around()
+        if self._isolation.seconds > self._patience:
+            raise InDoubt(
+                f"this node has reached nobody for {_duration(self._isolation.seconds)}: its "
+                "blocks may be others' by now; try again later"
+            )
         if not self._keeper.in_doubt:
             return
         async with self._asking:

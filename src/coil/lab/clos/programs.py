@@ -68,9 +68,18 @@ def programs_of(hosts: Iterable[Host]) -> dict[Host, list[Program]]:
 
 
 def find_program(host: Host, name: str) -> Program | None:
-    """The program of that name, if it runs; one that has just been launched does."""
-    running = programs_of([host])[host]
-    return next((p for p in running if p.name in (name, LAUNCHER)), None)
+    """The program of that name, if it runs; one that has just been launched does.
+
+    What is being launched is waited for: until it is executed nobody can tell what it will be.
+    """
+    found: list[Program] = []
+
+    def all_executed() -> bool:
+        found[:] = programs_of([host])[host]
+        return all(program.name != LAUNCHER for program in found)
+
+    until(all_executed, f"what is launched in {host.name} is executed")
+    return next((program for program in found if program.name == name), None)
 
 
 def launch(host: Host, *argv: str | Path, log: Path, env: dict[str, str] | None = None) -> None:
