@@ -17,7 +17,7 @@ from coil.lab.clos.programs import programs_of
 from coil.lab.node import PROGRAMS
 
 COIL_LAB = PROGRAMS / "coil-lab"
-COOL_DOWN, GRACE = 5, 6
+COOL_DOWN, GRACE = 2, 3
 """Seconds. A node without power loses its blocks while a test looks on; any other keeps them."""
 
 
@@ -73,6 +73,12 @@ def lab(shared):
         shared.up(shared.plan.shape)
     for pod in shared.pods.every():
         shared.delete_pod(pod.name)
+
+
+@pytest.fixture
+def pair(lab):
+    """A pod in either rack."""
+    return lab.add_pod("a", "r1n1"), lab.add_pod("b", "r2n2")
 
 
 @pytest.fixture

@@ -8,11 +8,14 @@ nodes, nothing left behind.
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 
 from coil.lab.clos.plan import Kind
 from coil.lab.clos.traffic import streams
@@ -26,6 +29,8 @@ BLOCK_BITS = 2
 COOL_DOWN = 1
 _PODS = 3
 """Bare pods on each node."""
+OFF = None
+"""In place of a code: the plugin was not there to answer, its node was off."""
 
 
 class StormNode(Machine):
@@ -33,11 +38,30 @@ class StormNode(Machine):
 
     def __init__(self, lab, machine, pool):
         node = lab.machines.node(machine)
+        self._ask = partial(lab.machines.ask, machine)
         super().__init__(node.host, node.directory, None, name=node.name, store=node.store)
         self._pool = pool
+        self._cables = {near.ifname for near, _far in lab.plan.links_of(machine)}
 
     def netconf(self, version="1.0.0", **more):
         return {**super().netconf(version), "pool": self._pool, **more}
+
+    def is_settled(self, owned):
+        """Store, node and kernel agree, and nothing of the storm is left.
+
+        ``owned``: the networks that the store gives this node.
+        """
+        status, rows = self._ask("/status"), self._ask("/addresses")
+        if status is None or rows is None or status["problems"]:
+            return False
+        used = [row for row in rows if row["state"] == "used"]
+        exported = self.exported() | set(self.routes(119, "-6"))
+        if exported != owned or any(row["pool"] == self._pool for row in used):
+            return False
+        routes = {dst for dst, dev in self.routes(116).items() if dev != "unreachable"}
+        # One end of a cable is called after the machine at the other; a pod's link is not.
+        links = [name for name in self.links() if name not in self._cables]
+        return routes == {row["addresses"][0] for row in used} and len(links) == len(used)
 
     def exported(self):
         """The block networks in table 119; none of a node that is off."""
@@ -56,25 +80,34 @@ class Client:
         self._count = 0
         self.holds = []
         self.refused = []
-        self.pause = 0.2
+        self.pause = 0.1
+        """Seconds between two attachments, and for each of them; about."""
 
     def run(self, stop):
-        while not stop.wait(self._random.uniform(0.5, 1.5) * self.pause):
-            self.cycle()
+        while not self._wait(stop):
+            self.cycle(stop)
 
-    def cycle(self):
+    def cycle(self, stop):
         self._count += 1
         attachment = f"{self._name}-{self._count}"
         asked = time.monotonic()
         added = self.node.cni("ADD", attachment, self._pod)
         given = time.monotonic()
         if added.status == 0:
+            self._wait(stop)
             self.holds.append(Hold(attachment, added.addresses[0], asked, given, time.monotonic()))
         else:
-            self.refused.append(("ADD", attachment, added.json))
+            self._refuse("ADD", attachment, added)
         gone = self.node.cni("DEL", attachment, self._pod)
         if gone.status:
-            self.refused.append(("DEL", attachment, gone.json))
+            self._refuse("DEL", attachment, gone)
+
+    def _wait(self, stop):
+        return stop.wait(self._random.uniform(0.5, 1.5) * self.pause)
+
+    def _refuse(self, verb, attachment, reply):
+        answer = reply.json or {"code": OFF}
+        self.refused.append((verb, attachment, answer, time.monotonic()))
 
 
 class Storm:
@@ -85,6 +118,8 @@ class Storm:
         self.nodes = nodes
         self.doubled = []
         self.samples = 0
+        self.held = []
+        """What pods held beside those of the clients."""
         self.clients = [
             Client(node, stack.enter_context(new_host("coil-pod")), random.randrange(10**6))
             for node in nodes.values()
@@ -141,7 +176,7 @@ class Storm:
     def check(self):
         """What must have held all the while."""
         assert self.samples
-        wrong = violations([h for c in self.clients for h in c.holds], COOL_DOWN)
+        wrong = violations(self._holds(), COOL_DOWN)
         # With their reasons: only files of tests get them from pytest.
         assert not self.doubled, self.doubled
         assert not wrong, self._told(wrong)
@@ -149,28 +184,22 @@ class Storm:
     def _told(self, wrong):
         """What went wrong, and everything that is known of the addresses concerned."""
         addresses = {text.split()[0] for text in wrong}
-        holds = [h for c in self.clients for h in c.holds if h.address in addresses]
+        holds = [hold for hold in self._holds() if hold.address in addresses]
         return "\n".join([*wrong, *map(str, sorted(holds, key=lambda hold: hold.given))])
+
+    def _holds(self):
+        return [*self.held, *(hold for client in self.clients for hold in client.holds)]
 
     def check_settled(self):
         """What must hold when all is well again and nobody asks for anything."""
-        for node in self.nodes.values():
-            until(lambda node=node: self._is_settled(node), f"{node.name} settles", 40)
-        owners = [(b["pool"], b["index"]) for b in self._any().listing("block", "list")]
-        assert len(owners) == len(set(owners))
+        until(lambda: not self._unsettled(), lambda: f"{self._unsettled()} settle", 60, pause=0.5)
 
-    def _any(self):
-        return next(iter(self.nodes.values()))
-
-    def _is_settled(self, node):
-        """Store, node and kernel agree, and nothing of the storm is left."""
-        blocks = node.listing("block", "list", "--node", node.name)
-        wanted = {network for block in blocks for network in block["networks"]}
-        pools = {block["pool"] for block in blocks if block["pool"] == POOL}
-        names = {row["container_id"] for row in node.listing("address", "list")
-                 if row["state"] == "used" and row["pool"] in pools}  # fmt: skip
-        exported = node.exported() | set(node.routes(119, "-6"))
-        return not names and exported == wanted and not node.listing("node", "status")["problems"]
+    def _unsettled(self):
+        """The nodes of which store, coild and kernel say different things."""
+        owned = {name: set() for name in self.nodes}
+        for row in next(iter(self.nodes.values())).listing("block", "list"):
+            owned[row["node"]].update(row["networks"])
+        return [name for name, node in self.nodes.items() if not node.is_settled(owned[name])]
 
 
 @contextmanager
@@ -183,7 +212,7 @@ def storm(lab, subnet="10.99.0.0/22"):
     )
     nodes = {m.name: StormNode(lab, m, POOL) for m in lab.plan.of_kind(Kind.NODE)}
     with ExitStack() as stack:
-        stack.callback(_delete_pool, first)
+        stack.callback(delete_pool, first, POOL)
         made = Storm(lab, nodes, stack)
         stack.callback(made.end)
         made.begin()
@@ -191,21 +220,74 @@ def storm(lab, subnet="10.99.0.0/22"):
         yield made
 
 
-def _delete_pool(node):
+def delete_pool(node, name):
     """Nodes give a cordoned pool back by themselves, those of a dead one are released."""
-    node.ctl("pool", "cordon", POOL)
-    until(lambda: node.ctl("pool", "delete", POOL, check=False).returncode == 0, "pool goes", 60)
+    node.ctl("pool", "cordon", name)
+    until(lambda: node.ctl("pool", "delete", name, check=False).returncode == 0, "pool goes", 60)
+
+
+@contextmanager
+def pods_that_stay(churn, node):
+    """Start pods on a node that nobody ends, one each time the function made here is called."""
+    with ExitStack() as stack:
+
+        def start():
+            pod = stack.enter_context(new_host("coil-pod"))
+            attachment = f"stays-{pod.name}"
+            asked = time.monotonic()
+            added = node.cni("ADD", attachment, pod, timeout=5)
+            given = time.monotonic()
+            stack.callback(node.delete, attachment, pod)
+            if added.status == 0:
+                hold = Hold(attachment, added.addresses[0], asked, given)
+                stack.callback(lambda: churn.held.append(replace(hold, returned=time.monotonic())))
+            return added.status == 0
+
+        yield start
+
+
+class Pings:
+    """Streams of echo requests between two pods, and what became of them when they are over."""
+
+    def __init__(self, made):
+        self._made = made
+        self.found = []
+
+    def wait_more(self):
+        """Until each of them is answered again, for a while."""
+        for stream in self._made:
+            stream.wait_more(20)
+
+    def stop(self):
+        self.found = [stream.stop() for stream in self._made]
+        for stream in self.found:
+            print(f"{stream.address}: {stream.lost} of {stream.sent} lost, {stream.outage:.2f} s")
+
+    @property
+    def unharmed(self):
+        """Nothing was lost; one request may have been on its way when the stream was stopped."""
+        return all(stream.lost <= 1 for stream in self.found)
+
+    @property
+    def outage(self):
+        """Seconds, the longest."""
+        return max(stream.outage for stream in self.found)
 
 
 @contextmanager
 def pings(one, other):
-    """Streams between two pods; the list is filled with what became of them."""
-    found = []
+    """Streams between two pods, answered at the end."""
     with streams(one, other) as made:
-        yield found
-        for stream in made:
-            stream.wait_more(20)
-        found.extend(stream.stop() for stream in made)
+        running = Pings(made)
+        yield running
+        running.wait_more()
+        running.stop()
+
+
+def alive(node):
+    """The nodes of which the store has heard; none while it does not answer ``node``."""
+    done = node.ctl("node", "list", "-o", "json", check=False)
+    return {row["name"] for row in json.loads(done.stdout or "[]") if row["alive"]}
 
 
 def together(work, items):

@@ -10,35 +10,13 @@ import pytest
 from coil.lab.clos.faults import How
 from coil.lab.clos.plan import Kind
 from coil.lab.wait import until
-from lab.storm import pings, storm, together
+from lab.storm import alive, pings, storm, together
 
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.fixture
-def pair(lab):
-    """A pod in either rack."""
-    return lab.add_pod("a", "r1n1"), lab.add_pod("b", "r2n2")
-
-
 def members(lab):
     return [member.name for member in lab.plan.of_kind(Kind.ETCD)]
-
-
-def told(found):
-    """For the log of the test: what was lost."""
-    for stream in found:
-        print(f"{stream.address}: {stream.lost} of {stream.sent} lost, {stream.outage:.2f} s")
-
-
-def unharmed(found):
-    """Nothing was lost; one request may have been on its way when the stream was stopped."""
-    return all(stream.lost <= 1 for stream in found)
-
-
-def alive(node):
-    rows = node.listing("node", "list")
-    return {row["name"] for row in rows if row["alive"]}
 
 
 @contextmanager
@@ -72,10 +50,9 @@ def test_the_leader_of_etcd_is_killed(lab, pair):
         churn.wait_more(20)
         lab.faults.heal_etcd(leader)
         churn.wait_more(10)
-    told(lost)
     # A node whose addresses all rest needs a block, and a claim may meet the election.
     assert churn.refused(11) == []
-    assert unharmed(lost)
+    assert lost.unharmed
     churn.check()
 
 
@@ -94,8 +71,7 @@ def test_all_of_etcd_hangs_for_a_minute(lab, pair):
         churn.wait_more(20)
         churn.end()
         churn.check_settled()
-    told(lost)
-    assert unharmed(lost)
+    assert lost.unharmed
     # A node without a free address says "try again later" while nobody can give it a block.
     assert churn.refused(11) == []
     churn.check()
@@ -116,7 +92,6 @@ def test_one_node_is_cut_off_from_etcd(lab, pair):
         until(lambda: "r1n1" in alive(other), "it is back", 30)
         churn.end()
         churn.check_settled()
-    told(lost)
-    assert unharmed(lost)
+    assert lost.unharmed
     assert churn.refused(11) == []
     churn.check()
