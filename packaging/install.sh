@@ -16,7 +16,7 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 manifest="$DESTDIR$PREFIX/share/manifest"
 reference="$PREFIX/share/10-coil.conflist"
 conflist="$CNI_ETC_DIR/10-coil.conflist"
-units="coild coil-controller coil-router coil-aggregates" # only coild is enabled: it belongs on every node
+units="coild coil-controller coil-router coil-aggregates coil-gobgp" # only coild is enabled: it belongs on every node
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -86,7 +86,7 @@ install_venv() {
 
 install_programs() {
     for program in coild:daemon coil-controller:controller coil-router:router \
-        coil-aggregates:aggregates coilctl:ctl
+        coil-aggregates:aggregates coil-gobgp:gobgp coilctl:ctl
     do
         printf '#!/bin/sh\nexec %s/venv/bin/python -I -m coil.%s.main "$@"\n' \
             "$PREFIX" "${program##*:}" >"$work/script"

@@ -21,7 +21,9 @@ FOLDERS = {
 }
 
 
-PROGRAMS = ("coild", "coil-controller", "coil-router", "coil-aggregates", "coilctl")
+PROGRAMS = (
+    "coild", "coil-controller", "coil-router", "coil-aggregates", "coil-gobgp", "coilctl",
+)  # fmt: skip
 
 
 def run(*command, **more):

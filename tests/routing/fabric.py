@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from coil.lab.bird import Bird
 from coil.lab.frr import Frr
+from coil.lab.gobgp import GobgpRouter
 from coil.lab.host import host as new_host
 from coil.lab.host import run
 from coil.routing.model import Neighbour, Role, Router, Timers
@@ -121,9 +122,13 @@ class Fabric:
     def frr(self, name, **more):
         self._run(Frr, name, more)
 
-    def _run(self, kind, name, more):
+    def gobgp(self, name, program="gobgpd", **more):
+        self._run(GobgpRouter, name, more, program=program)
+
+    def _run(self, kind, name, more, **options):
         member = self.members[name]
-        member.daemon = kind(member.host, member.router(**more), self._directory / name)
+        directory = self._directory / name
+        member.daemon = kind(member.host, member.router(**more), directory, **options)
         self._stack.callback(member.daemon.stop)
         member.daemon.start()
 
@@ -136,6 +141,9 @@ class Fabric:
             if isinstance(member.daemon, Frr):
                 print(member.daemon.read_log("bgpd")[-2000:])
                 print(member.daemon.vtysh("-c", "show bgp summary", check=False).stdout)
+            if isinstance(member.daemon, GobgpRouter):
+                print(member.daemon.read_log("gobgpd")[-2000:])
+                print(member.daemon.read_log("coil-gobgp")[-4000:])
             print(json.dumps(member.host.ip("route", "show")))
 
 

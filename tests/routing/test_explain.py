@@ -34,9 +34,10 @@ def node(machine, tmp_path):
 
 def explain(node, *options):
     """What explain says of routing; daemons are looked for in the test's own places only."""
-    places = {"bird": node.directory / "none", "frr": node.directory / "none", **node.daemons}
-    sockets = [f"--{name}-socket={path}" for name, path in places.items()]
-    return node.ctl("explain", "c1", *sockets, *options)
+    none = node.directory / "none"
+    places = {"bird-socket": none, "frr-socket": none, "gobgp": f"unix:{none}", **node.daemons}
+    given = [f"--{name}={place}" for name, place in places.items()]
+    return node.ctl("explain", "c1", *given, *options)
 
 
 def routing(node):
@@ -60,7 +61,7 @@ def test_without_a_routing_daemon_explain_says_so_and_all_the_rest(node):
 
 def test_bird_is_asked_what_it_learnt_and_whom_it_tells(node):
     node.fabric.bird("node")
-    node.daemons["bird"] = node.fabric.members["node"].daemon.socket
+    node.daemons["bird-socket"] = node.fabric.members["node"].daemon.socket
     until(lambda: announced(node, ["tor_v4", "tor_v6"]), "the block is announced", 30)
     assert routing(node)["problem"] == ""
     assert "10.66.0.0/27: learnt by BIRD, announced to tor_v4" in explain(node).stdout
@@ -70,7 +71,7 @@ def test_bird_is_asked_what_it_learnt_and_whom_it_tells(node):
 
 def test_a_bird_that_does_not_import_the_export_table_is_found_out(node):
     node.fabric.bird("node", export_table=5)
-    node.daemons["bird"] = node.fabric.members["node"].daemon.socket
+    node.daemons["bird-socket"] = node.fabric.members["node"].daemon.socket
     found = routing(node)
     assert [(b["network"], b["learnt"]) for b in found["blocks"]] == [(n, False) for n in BLOCK]
     assert "has not learnt 10.66.0.0/27, fd00:66::/123" in found["problem"]
@@ -81,7 +82,25 @@ def test_frr_is_asked_what_it_learnt_and_whom_it_tells(node):
     node.start("--export-table=254")
     node.fabric.frr("node", export_table=254)
     member = node.fabric.members["node"]
-    node.daemons["frr"] = member.daemon.sockets / "bgpd.vty"
+    node.daemons["frr-socket"] = member.daemon.sockets / "bgpd.vty"
     sessions = [str(neighbour.address) for neighbour in member.neighbours]
     until(lambda: announced(node, sessions), "the block is announced", 30)
     assert routing(node)["daemon"] == "FRR"
+
+
+def test_gobgp_is_asked_what_it_learnt_and_whom_it_tells(node):
+    """coil-gobgp has given it the block of table 119; and the pod is reached by that route."""
+    node.fabric.gobgp("node", bfd=None)
+    member, tor = node.fabric.members["node"], node.fabric.members["tor"]
+    node.daemons["gobgp"] = member.daemon.endpoint
+    sessions = [str(neighbour.address) for neighbour in member.neighbours]
+    until(lambda: announced(node, sessions), "the block is announced", 30)
+    assert routing(node)["daemon"] == "GoBGP"
+    assert "10.66.0.0/27: learnt by GoBGP, announced to 172.30" in explain(node).stdout
+    until(lambda: tor.hops(BLOCK[0]) and tor.hops(BLOCK[1]), "the ToR has the block", 30)
+    assert tor.reaches("10.66.0.0")
+    assert tor.reaches("fd00:66::")
+    member.daemon.kill("coil-gobgp")
+    member.daemon.kill("gobgpd")
+    member.daemon.start_gobgpd()
+    until(lambda: "does coil-gobgp run" in routing(node)["problem"], "nobody tells gobgpd", 30)

@@ -16,12 +16,13 @@ PROGRAMS = {
     "coil-controller": "controller",
     "coil-router": "router",
     "coil-aggregates": "aggregates",
+    "coil-gobgp": "gobgp",
     "coilctl": "ctl",
     "coil-lab": "lab.clos",
 }
 FOR_USERS = [page for page in PAGES if page.stem not in {"testing", "bench"}]
-OF_OTHERS = {"--unix-socket", "--now", "--network", "--prefix"}
-"""curl's, systemctl's, podman's, etcdctl's."""
+OF_OTHERS = {"--unix-socket", "--now", "--network", "--prefix", "--api-hosts"}
+"""curl's, systemctl's, podman's, etcdctl's, gobgpd's."""
 
 
 def anchors(page):

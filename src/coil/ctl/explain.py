@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from coil.ctl.address import readable
@@ -22,7 +20,7 @@ def add_to(group: click.Group) -> None:
     @verb(group, "explain")
     @click.argument("subject")
     @socket_options
-    def explain(context: Context, subject: str, bird_socket: Path, frr_socket: Path) -> None:
+    def explain(context: Context, subject: str, **places: str) -> None:
         """Tell why a container has its address, by which routes, and if the kernel is right.
 
         SUBJECT is an address, a container id (or its beginning) or NAMESPACE/POD. The routing
@@ -31,7 +29,7 @@ def add_to(group: click.Group) -> None:
         found = ask_object(context.socket, "GET", "/explain", subject=subject)
         block = found.get("block")
         networks = block["networks"] if isinstance(block, dict) else []
-        routing = find_pickup(networks, {"BIRD": bird_socket, "FRR": frr_socket})
+        routing = find_pickup(networks, places)
         if context.output == "table":
             found = readable(found)
             if isinstance(block, dict):

@@ -10,42 +10,49 @@ from typing import TypeVar
 import click
 
 from coil.domain.errors import RequestError
-from coil.speakers import bird, frr
+from coil.speakers import bird, frr, gobgp
 from coil.speakers.errors import SpeakerError, SpeakerUnavailable
 from coil.speakers.pickup import Network, Pickup
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
-_ASK: dict[str, Callable[[Path, Sequence[Network]], list[Pickup]]] = {
-    "BIRD": bird.find_pickups,
-    "FRR": frr.find_pickups,
+_ASK: dict[str, Callable[[str, Sequence[Network]], list[Pickup]]] = {
+    "BIRD": lambda socket, networks: bird.find_pickups(Path(socket), networks),
+    "FRR": lambda socket, networks: frr.find_pickups(Path(socket), networks),
+    "GoBGP": gobgp.find_pickups,
 }
+_PLACES = {
+    "BIRD": ("bird-socket", str(bird.DEFAULT_SOCKET)),
+    "FRR": ("frr-socket", str(frr.DEFAULT_SOCKET)),
+    "GoBGP": ("gobgp", gobgp.DEFAULT_ENDPOINT),
+}
+"""Option that says where each is asked, and its default."""
 
 
 def socket_options(command: Command) -> Command:
-    """Add --bird-socket and --frr-socket."""
-    for name, default in (("bird", bird.DEFAULT_SOCKET), ("frr", frr.DEFAULT_SOCKET)):
+    """Add --bird-socket, --frr-socket and --gobgp."""
+    for daemon, (option, default) in _PLACES.items():
+        variable = f"COIL_{option.upper().replace('-', '_')}"
         command = click.option(
-            f"--{name}-socket",
-            type=click.Path(path_type=Path),
+            f"--{option}",
             default=default,
-            envvar=f"COIL_{name.upper()}_SOCKET",
-            help=f"Where {name.upper()} is asked. [env COIL_{name.upper()}_SOCKET; "
-            f"default {default}]",
+            envvar=variable,
+            help=f"Where {daemon} is asked. [env {variable}; default {default}]",
         )(command)
     return command
 
 
-def find_pickup(texts: Sequence[str], sockets: dict[str, Path]) -> dict[str, object]:
+def find_pickup(texts: Sequence[str], places: dict[str, str]) -> dict[str, object]:
     """What the daemon that answers did with these networks, for printing.
 
-    ``sockets``: where each daemon would be. None of them running is an answer like any other.
+    ``places``: where each daemon would be, by the name of its option. None of them running is an
+    answer like any other.
     """
     networks = [_network(text) for text in texts]
     reasons = []
-    for daemon, socket in sockets.items():
+    for daemon, (option, _default) in _PLACES.items():
         try:
-            found = _ASK[daemon](socket, networks)
+            found = _ASK[daemon](places[option.replace("-", "_")], networks)
         except SpeakerUnavailable as exc:
             reasons.append(exc.message)
         except SpeakerError as exc:
@@ -67,7 +74,8 @@ def _problem(daemon: str, found: list[Pickup]) -> str:
     missing = [str(pickup.network) for pickup in found if not pickup.learnt]
     silent = [str(pickup.network) for pickup in found if not pickup.announced_to]
     if missing:
-        return f"{daemon} has not learnt {', '.join(missing)}: does it import coild's export table?"
+        how = "does coil-gobgp run" if daemon == "GoBGP" else "does it import coild's export table"
+        return f"{daemon} has not learnt {', '.join(missing)}: {how}?"
     if silent:
         return f"{daemon} announces {', '.join(silent)} to nobody: is a session up?"
     return ""

@@ -13,6 +13,7 @@ from coil.ctl.common import Context, verb
 from coil.domain.errors import ConfigError, RequestError
 from coil.routing.bird import bird_config
 from coil.routing.frr import frr_config
+from coil.routing.gobgp import gobgp_config
 from coil.routing.model import (
     EXPORT_PROTOCOL,
     EXPORT_TABLE,
@@ -27,6 +28,7 @@ from coil.routing.model import (
 _WRITERS: dict[str, Callable[[Router], str]] = {
     "bird": bird_config,
     "frr": frr_config,
+    "gobgp": gobgp_config,
 }
 _BFD = Bfd()
 
@@ -63,7 +65,7 @@ def add_to(group: click.Group) -> None:
     """Make ``router-config`` a command of ``group``."""
 
     def router_config(context: Context, daemon: str, **options: Any) -> None:
-        """Print a working configuration of BIRD 2 or FRR 8.4 for this router.
+        """Print a working configuration of BIRD 2, FRR 8.4 or GoBGP for this router.
 
         A node announces the blocks that coild exports. See docs/routing.md.
         """

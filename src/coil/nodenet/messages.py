@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from coil.nodenet.netlink import (
@@ -39,7 +40,7 @@ IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 IFA_F_NODAD = 0x02
 
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE = 1, 4, 5, 6, 9, 15
-RTA_VIA = 18
+RTA_PREFSRC, RTA_VIA = 7, 18
 RTNH_F_DEAD, RTNH_F_LINKDOWN = 1, 16
 RTN_UNICAST, RTN_UNREACHABLE = 1, 7
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_HOST = 0, 253, 254
@@ -57,6 +58,7 @@ Network = IPv4Network | IPv6Network
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBi")
 _RTMSG = struct.Struct("=BBBBBBBBI")
+_RTNEXTHOP = struct.Struct("=HBBi")
 _PUT = NLM_F_CREATE | NLM_F_REPLACE
 _GONE = frozenset({errno.ENODEV, errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL})
 
@@ -219,6 +221,35 @@ def put_route(
     return Message("add route", RTM_NEWROUTE, body, flags, subject=target)
 
 
+def put_ways(
+    network: Network,
+    gateways: Collection[Address],
+    *,
+    table: int,
+    protocol: int,
+    metric: int,
+    source: Address | None,
+) -> Message:
+    """Add or replace a route by one or several equal gateways; the kernel finds their links.
+
+    ``source``: the address that this machine's own packets get. A gateway that is no neighbour of
+    any link makes it fail as a whole.
+    """
+    body = _route(RTN_UNICAST, network, table=table, protocol=protocol, scope=RT_SCOPE_UNIVERSE)
+    body += attribute_u32(RTA_PRIORITY, metric)
+    if source is not None:
+        body += attribute(RTA_PREFSRC, source.packed)
+    hops = [attribute(RTA_GATEWAY, gateway.packed) for gateway in gateways]
+    if len(hops) == 1:
+        body += hops[0]
+    else:
+        heads = (_RTNEXTHOP.pack(_RTNEXTHOP.size + len(hop), 0, 0, 0) for hop in hops)
+        body += attribute(
+            RTA_MULTIPATH, b"".join(head + hop for head, hop in zip(heads, hops, strict=True))
+        )
+    return Message("add route", RTM_NEWROUTE, body, _PUT, subject=network)
+
+
 def put_unreachable(network: Network, *, table: int, protocol: int) -> Message:
     """Add or replace an unreachable route."""
     scope = RT_SCOPE_UNIVERSE
@@ -250,9 +281,12 @@ def delete_route(
     return Message("remove route", RTM_DELROUTE, body, tolerated=_GONE, subject=network)
 
 
-def dump_routes(version: int, table: int) -> Message:
-    """List the routes of one table. A table that was never written to does not exist."""
-    body = _RTMSG.pack(family(version), 0, 0, 0, RT_TABLE_UNSPEC, 0, 0, 0, 0)
+def dump_routes(version: int, table: int, protocol: int = 0) -> Message:
+    """List the routes of one table, of one protocol or all.
+
+    A table that was never written to does not exist.
+    """
+    body = _RTMSG.pack(family(version), 0, 0, 0, RT_TABLE_UNSPEC, protocol, 0, 0, 0)
     body += attribute_u32(RTA_TABLE, table)
     return Message("list routes of table", RTM_GETROUTE, body, tolerated=_GONE, subject=table)
 

@@ -130,6 +130,19 @@ def parse_route(payload: bytes) -> Route:
     )
 
 
+def parse_gateways(payload: bytes) -> frozenset[IPv4Address | IPv6Address]:
+    """All next hops of an RTM_NEWROUTE payload."""
+    found = attributes(payload, _RTMSG_SIZE)
+    hops = [found, *_read_hop_attributes(found.get(m.RTA_MULTIPATH, b""))]
+    return frozenset(ip_address(hop[m.RTA_GATEWAY]) for hop in hops if m.RTA_GATEWAY in hop)
+
+
+def find_source(payload: bytes) -> IPv4Address | IPv6Address | None:
+    """The source address that an RTM_NEWROUTE payload names."""
+    packed = find_attribute(payload, _RTMSG_SIZE, m.RTA_PREFSRC)
+    return ip_address(packed) if packed else None
+
+
 def leads_on(payload: bytes) -> bool:
     """Whether the route of an RTM_NEWROUTE payload has a gateway behind a link that carries."""
     _af, _bits, _src, _tos, _table, _protocol, _scope, kind, flags = struct.unpack_from(
@@ -171,12 +184,25 @@ def _next_hops_down(data: bytes) -> Iterator[bool]:
     return (bool(flags & _DOWN) for _ifindex, flags in _read_next_hops(data))
 
 
+def _read_hop_attributes(data: bytes) -> Iterator[dict[int, bytes]]:
+    for start, end, _ifindex, _flags in _split_next_hops(data):
+        yield attributes(data[:end], start)
+
+
 def _read_next_hops(data: bytes) -> Iterator[tuple[int, int]]:
-    """Outgoing link and flags of each (struct rtnexthop of linux/rtnetlink.h)."""
+    """Outgoing link and flags of each."""
+    return ((ifindex, flags) for _start, _end, ifindex, flags in _split_next_hops(data))
+
+
+def _split_next_hops(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Where the attributes of each begin and end, its link, its flags.
+
+    Struct rtnexthop of linux/rtnetlink.h.
+    """
     offset = 0
     while offset + _RTNEXTHOP_SIZE <= len(data):
         length, flags, _hops, ifindex = struct.unpack_from("=HBBi", data, offset)
-        yield ifindex, flags
+        yield offset + _RTNEXTHOP_SIZE, offset + length, ifindex, flags
         offset += (max(length, _RTNEXTHOP_SIZE) + 3) & ~3
 
 

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from coil.ctl.main import main
 from coil.routing.bird import bird_config
 from coil.routing.frr import frr_config
+from coil.routing.gobgp import gobgp_config
 from coil.routing.model import Bfd, Neighbour, Role, Router, Timers
 
 GOOD = ["--asn=65001", "--name=r1", "--loopback=10.0.0.1", "--neighbour=10.9.0.0,65001,tor1"]
@@ -29,6 +30,7 @@ def run(*words):
 def test_what_is_printed_is_what_the_tests_of_the_daemons_run():
     assert run("bird", *GOOD).output == bird_config(ROUTER)
     assert run("frr", *GOOD).output == frr_config(ROUTER)
+    assert run("gobgp", *GOOD).output == gobgp_config(ROUTER)
 
 
 def test_every_option_arrives():

@@ -1,0 +1,1 @@
+"""coil-gobgp: gives gobgpd this machine's routes, and the kernel those gobgpd has learnt."""

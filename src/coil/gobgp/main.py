@@ -1,0 +1,109 @@
+"""The command line of coil-gobgp."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+
+from coil import __version__
+from coil.domain.errors import CoilError, ConfigError
+from coil.gobgp.keeper import Keeper
+from coil.gobgp.settings import RTPROT_BGP, Settings
+from coil.nodenet.netlink import NetlinkSocket
+from coil.nodenet.ways import sync_ways
+from coil.process import logging
+from coil.process.notify import Notifier
+from coil.process.options import CONTEXT, config_option, log_options
+from coil.process.problems import Problems
+from coil.process.supervise import Supervisor, supervise
+from coil.routing.model import EXPORT_PROTOCOL, EXPORT_TABLE, MAIN_TABLE
+from coil.speakers.gobgp import DEFAULT_ENDPOINT
+
+DEFAULT_CONFIG = Path("/etc/coil/coil-gobgp.toml")
+_EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: systemd shows its name
+_FIRST_PASS_SECONDS = 2.0
+"""How long the start waits for gobgpd."""
+_log = structlog.get_logger()
+
+_OPTIONS = (
+    click.option("--gobgp", default=DEFAULT_ENDPOINT, show_default=True,
+                 help="Where gobgpd is asked: HOST:PORT or unix:PATH, as its --api-hosts."),
+    click.option("--export-table", type=click.IntRange(1, 2**32 - 1), default=EXPORT_TABLE,
+                 show_default=True, help="As coild's --export-table."),
+    click.option("--protocol", type=click.IntRange(1, 255), default=EXPORT_PROTOCOL,
+                 show_default=True, help="As coild's --protocol."),
+    click.option("--route-protocol", type=click.IntRange(5, 255), default=RTPROT_BGP,
+                 show_default=True, help="Protocol id of the routes learnt from the fabric."),
+    click.option("--period", type=float, default=30.0, show_default=True,
+                 help="Seconds between two looks at both when nothing happens."),
+    click.option("--settle", type=float, default=10.0, show_default=True,
+                 help="Seconds a new gobgpd has before routes that it lacks are removed."),
+)  # fmt: skip
+
+
+def _options(command: click.decorators.FC) -> click.decorators.FC:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="coil-gobgp")
+@config_option(DEFAULT_CONFIG)
+@_options
+@log_options
+@click.option("--print-config", is_flag=True, help="Print the settings in force and exit.")
+@click.option("--flush", is_flag=True, help="Remove all routes of this program and exit.")
+def main(config: Path, *, print_config: bool, flush: bool, **options: Any) -> None:
+    """Give gobgpd this machine's loopbacks and coild's blocks, and the kernel gobgpd's routes.
+
+    Every option can be set by COIL_<OPTION> in the environment, too, or in the config file. The
+    routes stay when this program ends: nothing is cut off by a restart.
+    """
+    del config  # its callback has used it
+    logging.configure(level=options["log_level"], fmt=options["log_format"])
+    try:
+        settings = Settings(**options)
+        if print_config:
+            click.echo(json.dumps(settings.shown(), indent=2))
+        elif flush:
+            _flush(settings)
+        else:
+            asyncio.run(supervise(lambda supervisor: _run(settings, supervisor)))
+    except CoilError as exc:
+        click.echo(f"coil-gobgp: {exc.message}", err=True)
+        sys.exit(_EXIT_CONFIG if isinstance(exc, ConfigError) else 1)
+
+
+def _flush(settings: Settings) -> None:
+    with NetlinkSocket() as netlink:
+        changes = sync_ways(netlink, {}, table=MAIN_TABLE, protocol=settings.route_protocol)
+    click.echo(f"{changes.removed} routes removed from the main table")
+
+
+async def _run(settings: Settings, supervisor: Supervisor) -> None:
+    """Be coil-gobgp until told to stop; the routes stay."""
+    notifier = Notifier()
+    keeper = Keeper(settings, Problems(), notifier.status)
+    supervisor.spawn("watch kernel", keeper.watch_kernel)
+    supervisor.spawn("keep gobgpd", keeper.run)
+    supervisor.spawn("watchdog", notifier.watchdog)
+    try:
+        async with asyncio.timeout(_FIRST_PASS_SECONDS):
+            await keeper.synced.wait()
+    except TimeoutError:
+        _log.warning("gobgpd does not answer; routes stay as they are")
+    notifier.ready()
+    _log.info("serving", version=__version__)
+    await supervisor.wait_stopping()
+    notifier.stopping()
+
+
+if __name__ == "__main__":
+    main()
