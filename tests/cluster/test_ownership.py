@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from coil.lab.errors import LabError
 from coil.lab.wait import until
 
 POOL = "10.77.0.0/24 --block-bits=2 --cool-down=0s"
+KILLER = Path(__file__).parents[1] / "daemon" / "killer.py"
 TINY = "10.77.0.0/30 --block-bits=2 --cool-down=0s"
 
 
@@ -263,3 +266,37 @@ def test_a_new_node_that_has_not_reached_the_store_denies_no_pool(cluster, pods)
     denied = machine.cni("ADD", "c1", pods())
     assert denied.code == 7
     assert "does not exist" in denied.json["msg"]
+
+
+CLAIM = """
+import asyncio, sys
+from coil.store.open import opened_store
+
+async def claim():
+    async with opened_store(sys.argv[1]) as store:
+        print(len(await store.claim_blocks(sys.argv[2], "default", int(sys.argv[3]), None)))
+
+asyncio.run(claim())
+"""
+
+
+def test_an_address_that_comes_and_goes_while_a_release_waits_keeps_its_block(cluster, pods):
+    """The node has four idle blocks of one address, and asks a store that is slow to answer."""
+    cluster.store = cluster.store.replace("timeout=1", "timeout=10")
+    machine = cluster.node(pool="10.77.0.0/28 --block-bits=0 --cool-down=1h")
+    until(lambda: len(owned(machine)) == 1, "a block is fetched")
+    machine.kill()
+    machine.host.run(sys.executable, "-c", CLAIM, machine.store, machine.name, "3")
+    # etcd stands still once the blocks are known, before one can be given back.
+    machine.launch(sys.executable, KILLER, f"claim-exported:1:{cluster.member.pid}")
+    until(machine._serves, "coild serves", 20)
+    blocks = {(f"{address}/32",) for address in exported(machine)}
+    names = [f"c{n}" for n in range(4)]
+    for name in names:
+        machine.add(name, pods())
+    for name in names:
+        machine.delete(name)
+    cluster.member.resume()
+    assert len(blocks) == 4
+    until(lambda: owned(machine) != blocks, "the fetcher goes on, and claims the next", 20)
+    assert blocks < owned(machine)

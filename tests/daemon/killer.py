@@ -1,6 +1,7 @@
-"""coild that kills itself: ``python killer.py STEP:COUNT OPTIONS...``.
+"""coild that kills itself: ``python killer.py STEP:COUNT[:PID] OPTIONS...``.
 
-The real daemon, composed with a hook that sends SIGKILL when the step is reached the COUNT-th time.
+The real daemon, composed with a hook that sends SIGKILL when the step is reached the COUNT-th time;
+with PID it lives, and that process (its store, say) is stopped.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from coil.process import logging
 
 
 def main() -> None:
-    name, _, count = sys.argv[1].partition(":")
+    name, count, *other = sys.argv[1].split(":")
     left = int(count)
 
     def step(reached: str) -> None:
         nonlocal left
         if reached == name:
             left -= 1
-            if left == 0:
+            if left == 0 and other:
+                os.kill(int(other[0]), signal.SIGSTOP)
+            elif left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     options = dict(coild.main.make_context("coild", sys.argv[2:]).params)
