@@ -96,6 +96,7 @@ _CODES: dict[str, Code] = {
     "NotAvailable": Code.NOT_AVAILABLE,
     "Limited": Code.LIMITED,
     "NodeNetError": Code.KERNEL,
+    "PoolUnfit": Code.KERNEL,
     "JournalError": Code.IO,
     "StoreError": Code.STATE,
     "KubeError": Code.STATE,  # asked by stores only
@@ -116,7 +117,7 @@ def code_of(exc: BaseException, command: str) -> Code:
         return exc.code
     if _may_pass(exc):
         return Code.NOT_AVAILABLE if command == "STATUS" else Code.TRY_AGAIN
-    if command == "STATUS" and isinstance(exc, domain.PoolNotFound):
+    if command == "STATUS" and isinstance(exc, domain.PoolNotFound | domain.PoolUnfit):
         return Code.NOT_AVAILABLE
     names = (kind.__name__ for kind in type(exc).__mro__)
     return next((_CODES[name] for name in names if name in _CODES), Code.BUG)

@@ -97,9 +97,18 @@ def _machine() -> Iterator[Finding]:
         value = _sysctl(name)
         advice = "" if value == "1" else "coild switches it on when a block of the family comes"
         yield Finding(name.replace("/", "."), "ok" if value == "1" else "warn", value, advice)
-    disabled = _sysctl("net/ipv6/conf/all/disable_ipv6") == "1"
-    yield Finding("IPv6", "warn" if disabled else "ok", "disabled" if disabled else "enabled",
-                  "pools with IPv6 subnets won't work here" if disabled else "")  # fmt: skip
+    yield _ipv6()
+
+
+def _ipv6() -> Finding:
+    switches = {name: _sysctl(f"net/ipv6/conf/{name}/disable_ipv6") for name in ("lo", "default")}
+    if "absent" in switches.values():
+        found = "switched off at boot (ipv6.disable=1)"
+    else:
+        off = [name for name, value in switches.items() if value != "0"]
+        found = f"switched off (disable_ipv6 of {', '.join(off)})" if off else ""
+    return Finding("IPv6", "warn" if found else "ok", found or "enabled",
+                   "pools with IPv6 subnets give nothing here" if found else "")  # fmt: skip
 
 
 def _sysctl(name: str) -> str:

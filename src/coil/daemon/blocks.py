@@ -28,7 +28,7 @@ from coil.journal.journal import Journal
 from coil.nodenet.netlink import NetlinkSocket
 from coil.nodenet.plan import Tables
 from coil.nodenet.routes import Network, RouteChanges, sync_blocks
-from coil.nodenet.sysctl import ensure_forwarding
+from coil.nodenet.sysctl import ensure_forwarding, ip_versions
 from coil.store.contract import BlockStore, Release
 from coil.store.errors import StoreUnavailable
 
@@ -214,8 +214,15 @@ class BlockKeeper:
         exported = [] if self.cut_off else networks
 
         def make_so(netlink: NetlinkSocket) -> RouteChanges:
-            changes = sync_blocks(netlink, held=networks, exported=exported, tables=self._tables)
-            changes.added.extend(ensure_forwarding({network.version for network in networks}))
+            possible = ip_versions()
+            changes = sync_blocks(
+                netlink,
+                held=[network for network in networks if network.version in possible],
+                exported=[network for network in exported if network.version in possible],
+                tables=self._tables,
+            )
+            needed = {network.version for network in networks} & possible
+            changes.added.extend(ensure_forwarding(needed))
             return changes
 
         changes = await self._workers.run(make_so)

@@ -123,6 +123,7 @@ class CniEndpoint:
         if wanted is None and self._inventory.pools and DEFAULT_POOL not in self._inventory.pools:
             return  # pools by namespace only: which one a pod will want is not known
         pool = self._inventory.get_pool(wanted or DEFAULT_POOL)
+        self._inventory.check_fit(pool)
         if pool.cordoned:
             raise PoolCordoned(f"pool {pool.name} is cordoned and gives no addresses")
         if self._inventory.free_count(pool) == 0 and pool.name in self._fetcher.faults:

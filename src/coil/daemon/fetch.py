@@ -56,7 +56,8 @@ class BlockFetcher:
     async def allocate(self, pool: Pool, key: AttachmentKey) -> tuple[OwnedBlock, int]:
         """Choose an address, waiting for a block only where this node has no free address.
 
-        Raises PoolCordoned, PoolNotFound, or what the claim failed with: OutOfBlocks, StoreError.
+        Raises PoolCordoned, PoolUnfit, PoolNotFound, or what the claim failed with: OutOfBlocks,
+        StoreError.
         """
         while True:
             try:
@@ -107,6 +108,8 @@ class BlockFetcher:
             await self._give_back(pool)
 
     def _missing(self, pool: Pool) -> int:
+        if not self._inventory.is_fit(pool):
+            return 0
         waiting = len(self._waiting[pool.name])
         return missing_blocks(pool, free=self._inventory.free_count(pool), waiting=waiting)
 

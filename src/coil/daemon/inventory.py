@@ -18,6 +18,7 @@ from coil.domain.errors import (
     OutOfAddresses,
     PoolCordoned,
     PoolNotFound,
+    PoolUnfit,
 )
 from coil.domain.names import PoolName
 from coil.domain.pool import Pool
@@ -44,6 +45,8 @@ class Inventory:
     clock: Callable[[], float]
     pools_told: bool = False
     """Whether the store has ever said which pools there are; till then none is known not to be."""
+    versions: frozenset[int] = frozenset({4, 6})
+    """IP versions this host has: pools of others give nothing here."""
     pools: dict[PoolName, Pool] = field(default_factory=dict)
     blocks: dict[BlockId, OwnedBlock] = field(default_factory=dict)
     attachments: dict[AttachmentKey, Attachment] = field(default_factory=dict)
@@ -70,6 +73,30 @@ class Inventory:
             return self.get_pool(netconf_pool)
         named = self.pools.get(PoolName(namespace))
         return named if named is not None else self.get_pool(PoolName("default"))
+
+    def is_fit(self, pool: Pool) -> bool:
+        """Whether this host has the address families of a pool."""
+        return self.versions.issuperset(pool.families)
+
+    def check_fit(self, pool: Pool) -> None:
+        """Raises PoolUnfit."""
+        if not self.is_fit(pool):
+            raise PoolUnfit(
+                f"pool {pool.name} has IPv6, which is switched off on this host: switch it on "
+                "(kernel parameter ipv6.disable, sysctls net.ipv6.conf.*.disable_ipv6), or use a "
+                "pool of IPv4 alone",
+                pool=pool.name,
+            )
+
+    def unfit_pools(self) -> dict[str, str]:
+        """By name, why a pool gives nothing on this host."""
+        found: dict[str, str] = {}
+        for pool in self.pools.values():
+            try:
+                self.check_fit(pool)
+            except PoolUnfit as exc:
+                found[pool.name] = exc.message
+        return found
 
     def add_block(self, claim: BlockClaim, freed: dict[int, float], *, known: bool) -> OwnedBlock:
         """Take a confirmed claim in. ``known=False``: the past of its addresses is unknown."""
@@ -98,7 +125,8 @@ class Inventory:
             self.blocks[attachment.block].allocator.hold(attachment.offset)
 
     def allocate(self, pool: Pool, key: AttachmentKey) -> tuple[OwnedBlock, int]:
-        """Choose an address for ``key``. Raises OutOfAddresses, PoolCordoned."""
+        """Choose an address for ``key``. Raises OutOfAddresses, PoolCordoned, PoolUnfit."""
+        self.check_fit(pool)
         if pool.cordoned:
             raise PoolCordoned(
                 f"pool {pool.name} is cordoned and gives no addresses; "

@@ -99,6 +99,8 @@ class Repairer:
 
     async def _pass(self) -> None:
         state = await self._workers.run(self._repair_host)
+        self._inventory.versions = state.versions
+        self._problems.replace("pool", self._inventory.unfit_pools())
         await self._keeper.sync_routes()
         broken = [
             attachment

@@ -10,6 +10,7 @@ CoilError
  +- PoolNotFound
  +- PoolInUse
  +- PoolCordoned             (transient)
+ +- PoolUnfit                this host has not the address families of the pool
  +- OutOfBlocks              (transient: somebody may give a block back)
  +- OutOfAddresses           (transient: a block is being fetched, or addresses are cooling)
  +- AttachmentNotFound
@@ -80,6 +81,10 @@ class PoolCordoned(CoilError):
     """A pool gives no new addresses until it is uncordoned."""
 
     transient = True
+
+
+class PoolUnfit(CoilError):
+    """A pool has IPv6, which is switched off on this host."""
 
 
 class OutOfBlocks(CoilError):

@@ -23,8 +23,7 @@ from coil.nodenet.parse import (
     parse_rule,
 )
 from coil.nodenet.plan import LinkOwner, Tables, find_owner
-
-VERSIONS = (4, 6)
+from coil.nodenet.sysctl import ip_versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +44,15 @@ class HostState:
     pod_routes: frozenset[Route]
     export_routes: frozenset[Route]
     rules: frozenset[Rule]
+    versions: frozenset[int]
+    """Of IP, that links can have."""
 
 
 def observe(netlink: NetlinkSocket, tables: Tables) -> HostState:
     """Read links, addresses, our tables and the rules. Raises DumpInterrupted, KernelRefused."""
     addresses: dict[int, set[IPv4Address | IPv6Address]] = defaultdict(set)
-    for version in VERSIONS:
+    versions = ip_versions()
+    for version in versions:
         for _kind, payload in netlink.dump(m.dump_addresses(version)):
             found = parse_address(payload)
             addresses[found.ifindex].add(found.address)
@@ -63,14 +65,15 @@ def observe(netlink: NetlinkSocket, tables: Tables) -> HostState:
         pod_routes=frozenset(list_routes(netlink, tables.pod_table)),
         export_routes=frozenset(list_routes(netlink, tables.export_table)),
         rules=list_rules(netlink),
+        versions=versions,
     )
 
 
 def list_rules(netlink: NetlinkSocket) -> frozenset[Rule]:
-    """The rules of both families."""
+    """The rules of all families there are."""
     return frozenset(
         parse_rule(payload)
-        for version in VERSIONS
+        for version in ip_versions()
         for kind, payload in netlink.dump(m.dump_rules(version))
         if kind == m.RTM_NEWRULE
     )
@@ -104,10 +107,10 @@ def find_links_of(netlink: NetlinkSocket, keys: frozenset[AttachmentKey]) -> lis
 
 
 def list_routes(netlink: NetlinkSocket, table: int) -> list[Route]:
-    """The routes of one table, both families."""
+    """The routes of one table, of all families there are."""
     routes = (
         parse_route(payload)
-        for version in VERSIONS
+        for version in ip_versions()
         for _kind, payload in netlink.dump(m.dump_routes(version, table))
     )
     return [route for route in routes if route.table == table]
@@ -121,7 +124,7 @@ def uplink_mtu(netlink: NetlinkSocket) -> int:
     """
     indexes: set[int] = set()
     for probe in (IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1")):  # RFC 5737, RFC 3849
-        payload = netlink.get(m.match_route(probe))
+        payload = probe.version in ip_versions() and netlink.get(m.match_route(probe))
         if payload:
             indexes.update(parse_route(payload).ifindexes)
     links = [link for link in _own_links(netlink) if not link.loopback]
@@ -144,7 +147,7 @@ def has_way_out(netlink: NetlinkSocket) -> bool:
     """
     return any(
         leads_on(payload)
-        for version in VERSIONS
+        for version in ip_versions()
         for _kind, payload in netlink.dump(m.dump_routes(version, m.RT_TABLE_MAIN))
     )
 
@@ -157,7 +160,7 @@ def host_addresses(netlink: NetlinkSocket) -> tuple[IPv4Address | IPv6Address, .
     hosts = {link.ifindex for link in _own_links(netlink) if link.up}
     found = {
         entry.address
-        for version in VERSIONS
+        for version in ip_versions()
         for _kind, payload in netlink.dump(m.dump_addresses(version))
         if (entry := parse_address(payload)).ifindex in hosts
         and not entry.address.is_link_local

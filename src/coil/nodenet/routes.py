@@ -8,9 +8,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from coil.nodenet import messages as m
 from coil.nodenet.netlink import Message, NetlinkSocket
-from coil.nodenet.observe import VERSIONS, list_routes, loopback_index
+from coil.nodenet.observe import list_routes, loopback_index
 from coil.nodenet.parse import Route, Rule
 from coil.nodenet.plan import Tables
+from coil.nodenet.sysctl import ip_versions
 
 Network = IPv4Network | IPv6Network
 
@@ -37,7 +38,7 @@ class NextHop:
 def sync_rule(
     netlink: NetlinkSocket, there: Iterable[Rule], *, priority: int, table: int
 ) -> RouteChanges:
-    """Have the rule that looks a table up for all packets, in both families. Idempotent."""
+    """Have the rule that looks a table up for all packets, in all families. Idempotent."""
     changes = RouteChanges()
     for version in lacking_rules(there, priority=priority, table=table):
         netlink.send(m.add_rule(version, priority=priority, table=table))
@@ -46,13 +47,13 @@ def sync_rule(
 
 
 def lacking_rules(there: Iterable[Rule], *, priority: int, table: int) -> list[int]:
-    """IP versions without the rule that looks a table up for all packets."""
+    """IP versions of the host without the rule that looks a table up for all packets."""
     right = {
         rule.version
         for rule in there
         if (rule.priority, rule.table, rule.plain) == (priority, table, True)
     }
-    return [version for version in VERSIONS if version not in right]
+    return sorted(ip_versions() - right)
 
 
 def sync_next_hops(
@@ -93,7 +94,8 @@ def _leads(route: Route, hop: NextHop | None) -> bool:
 
 def remove_rule(netlink: NetlinkSocket, *, priority: int, table: int) -> None:
     """Have no such rule in either family. Idempotent."""
-    netlink.send(*(m.delete_rule(version, priority=priority, table=table) for version in VERSIONS))
+    rules = [m.delete_rule(version, priority=priority, table=table) for version in ip_versions()]
+    netlink.send(*rules)
 
 
 def sync_blocks(

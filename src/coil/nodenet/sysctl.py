@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from coil.nodenet.errors import KernelRefused
@@ -18,12 +19,29 @@ def forwarding(version: int) -> bool:
         return False
 
 
+def ip_versions() -> frozenset[int]:
+    """IP versions that links of this namespace can have.
+
+    Not 6 where that is switched off: at boot (ipv6.disable=1: the kernel then refuses whatever is
+    of the family), or for ``lo``, which exported routes need, or for new links.
+    """
+    switches = (_ROOT / "ipv6/conf" / name / "disable_ipv6" for name in ("lo", "default"))
+    return frozenset({4, 6} if all(_is_zero(switch) for switch in switches) else {4})
+
+
+def _is_zero(path: Path) -> bool:
+    try:
+        return path.read_text().strip() == "0"
+    except OSError:
+        return False
+
+
 def enable_forwarding(version: int) -> None:
     """Let this namespace forward packets of the family; idempotent. Raises KernelRefused."""
     _write(_FORWARDING[version], "1")
 
 
-def ensure_forwarding(versions: set[int]) -> list[str]:
+def ensure_forwarding(versions: Iterable[int]) -> list[str]:
     """Have forwarding on for these families; returns what had to be switched. Idempotent."""
     off = [version for version in sorted(versions) if not forwarding(version)]
     for version in off:

@@ -8,8 +8,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from coil.nodenet import messages as m
 from coil.nodenet.netlink import Message, NetlinkSocket
-from coil.nodenet.observe import VERSIONS, loopback_index
+from coil.nodenet.observe import loopback_index
 from coil.nodenet.parse import find_source, parse_address, parse_gateways, parse_route
+from coil.nodenet.sysctl import ip_versions
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -32,7 +33,7 @@ def list_ways(netlink: NetlinkSocket, *, table: int, protocol: int) -> dict[Netw
     """The routes of one protocol in a table. Raises DumpInterrupted, KernelRefused."""
     payloads = (
         payload
-        for version in VERSIONS
+        for version in ip_versions()
         for _kind, payload in netlink.dump(m.dump_routes(version, table, protocol))
     )
     found = ((parse_route(payload), payload) for payload in payloads)
@@ -92,7 +93,7 @@ def list_loopbacks(netlink: NetlinkSocket) -> list[Address]:
     lo = loopback_index()
     found = (
         parse_address(payload)
-        for version in VERSIONS
+        for version in ip_versions()
         for _kind, payload in netlink.dump(m.dump_addresses(version, lo))
     )
     return [
