@@ -247,12 +247,15 @@ def test_a_lost_store_gets_its_pools_and_blocks_back(machine, loss):
 
 def test_a_block_the_store_gave_away_is_fenced_and_its_pods_can_still_go(machine):
     first, second = machine.pods(2)
-    machine.add("a", first)
+    told = machine.add("a", first).json
     with contextlib.closing(sqlite3.connect(machine.directory / "store.db")) as store:
         store.execute("UPDATE blocks SET node = 'thief', revision = revision + 100")
         store.commit()
     until(lambda: "10.66.0.0/27" not in machine.routes(119), "the route is withdrawn", 5)
     assert machine.routes(116)["10.66.0.0"] == machine.links()[0]
+    again = machine.cni("ADD", "a", first)
+    assert (again.code, "10.66.0.0 is not this node's" in again.json["msg"]) == (102, True)
+    assert machine.cni("CHECK", "a", first, prevResult=told).code == 100
     added = machine.add("b", second)
     assert added.addresses[0] == "10.66.0.32"
     machine.delete("a", first)

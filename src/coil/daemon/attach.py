@@ -27,7 +27,7 @@ from coil.daemon.steps import (
 from coil.daemon.vigil import Vigil
 from coil.daemon.workers import Unstoppable, Workers, unstoppable
 from coil.domain.attachment import Attachment, AttachmentKey, Netns, Pod
-from coil.domain.errors import AttachmentNotFound, RequestError
+from coil.domain.errors import AddressInUse, AttachmentNotFound, RequestError
 from coil.domain.names import PoolName
 from coil.domain.pool import Pool
 from coil.journal.journal import Journal
@@ -97,10 +97,10 @@ class Attacher:
         async with self._locks.hold(call.key):
             check_caller()
             with await self._opener.open(Netns(call.netns_path)) as netns:
+                await self._vigil.confirm()
                 existing = self._inventory.attachments.get(call.key)
                 if existing is not None:
                     return self._again(existing, netns)
-                await self._vigil.confirm()
                 pool = self._inventory.choose_pool(call.pool, call.pod.namespace)
                 owned, offset = await self._fetcher.allocate(pool, call.key)
                 try:
@@ -152,8 +152,14 @@ class Attacher:
     def _again(self, existing: Attachment, netns: NetnsHandle) -> Attachment:
         """The same attachment once more: complete what is missing. Its namespace may be new.
 
-        The kernel first: when that fails journal and memory are what they were.
+        The kernel first: when that fails journal and memory are what they were. Raises AddressInUse
+        for one whose block was lost: another node may have given its address to somebody by now.
         """
+        if existing.block not in self._inventory.blocks:
+            raise AddressInUse(
+                f"{existing.addresses[0]} is not this node's any more, block {existing.block} was "
+                f"taken from it: delete container {existing.key.container_id} and make it anew"
+            )
         attachment = replace(existing, netns=Netns(netns.path, netns.inode))
         attach(self._workers.netlink, netns, attachment, self._tables, self._step)
         if attachment != existing:
