@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from click.testing import CliRunner
 
-from coil.lab.clos.files import Files
+from coil.lab.clos.files import ROOT, Files
 from coil.lab.clos.lab import Lab
 from coil.lab.clos.main import main
 from coil.lab.clos.observe import observe
@@ -132,6 +132,8 @@ def test_a_shell_speaks_to_the_programs_of_its_place(lab, command):
         (["pod", "add", "a/b", "--node", "r1n1"], "pod name 'a/b' must be"),
         (["pod", "exec", "nobody", "--", "true"], "no pod 'nobody'"),
         (["ping", "nobody", "nobody"], "no pod 'nobody'"),
+        (["web", "--port", "65536"], "65536 is not in the range"),
+        (["ping", "nobody", "nobody", "--count", "0"], "0 is not in the range"),
         (["shell", "nowhere"], "the lab has no 'nowhere'; it has spine1"),
     ],
 )
@@ -166,6 +168,34 @@ def test_an_impossible_topology_leaves_nothing(name):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "coil-lab: --racks 0 must be 1 to 100\n"
     assert nothing_is_left(name)
+
+
+@pytest.mark.parametrize("size", ["16k", "100m"])
+def test_a_disk_without_room_is_told_and_nothing_is_left(name, size):
+    """In a mount namespace of its own, where the labs' folder is a small file system."""
+    words = f"{COIL_LAB} up --name {name}; echo $?; ls {ROOT}; ls /run/netns | grep -F {name}"
+    small = f"mkdir -p {ROOT} && mount -t tmpfs -o size={size} small {ROOT} && {words}"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", small], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "1\n"
+    assert done.stderr.startswith("coil-lab: 3 members of etcd need 420 MB")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_disk_that_is_full_by_now_is_told(lab):
+    """The lab's own folder is hidden by one that has no room, for the new pod's record."""
+    small = (
+        f"cp -r {lab.files.directory} /tmp/{lab.name} && "
+        f"mount -t tmpfs -o size=4k small {lab.files.directory} && "
+        f"cp /tmp/{lab.name}/lab.json {lab.files.directory}; rm -r /tmp/{lab.name}; "
+        f"{COIL_LAB} pod add a --node r1n1 --name {lab.name}"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", small], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "coil-lab: No space left on device: " in done.stderr
 
 
 def test_up_twice_changes_nothing_and_other_numbers_are_refused(lab):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import signal
@@ -16,9 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from coil.domain.errors import CoilError, RequestError
+from coil.lab.clos.files import ROOT
 from coil.lab.clos.lab import Lab, Report
 from coil.lab.errors import LabError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -41,6 +44,11 @@ def verb(
             except CoilError as exc:
                 click.echo(f"coil-lab: {exc.message}", err=True)
                 sys.exit(EXIT_USAGE if isinstance(exc, RequestError) else EXIT_FAILED)
+            except OSError as exc:
+                if exc.errno not in _FULL:
+                    raise
+                click.echo(f"coil-lab: {exc.strerror}: {exc.filename or ROOT}; make room", err=True)
+                sys.exit(EXIT_FAILED)
             except KeyboardInterrupt:
                 click.echo("coil-lab: interrupted", err=True)
                 sys.exit(EXIT_INTERRUPTED)

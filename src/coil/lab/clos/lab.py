@@ -25,6 +25,8 @@ Report = Callable[[str, int, int], None]
 _TOOLS = (
     "ip", "tc", "nsenter", "setsid", "sysctl", "ping", "traceroute", "bird", "etcd", "etcdctl"
 )  # fmt: skip
+_MEMBER_SPACE = 140 << 20
+"""Bytes: two segments of etcd's log of 64 MB, made at its start, and some more."""
 POOL = "default"
 _SUBNETS = {4: "10.64.0.0/16", 6: "fd00:64::/112"}
 
@@ -72,6 +74,8 @@ class Lab:
                     f"lab {self.name} is up with other numbers ({_told(there)}); take it down "
                     "first, or choose another --name"
                 )
+            if there is None:
+                _check_space(self.files, shape)
             try:
                 self.files.write_shape(shape)
                 self._bring_up(report)
@@ -177,6 +181,19 @@ def _check_tools() -> None:
         raise LabError(f"{', '.join(missing)} not found in PATH; make lab installs all it needs")
     if not PLUGIN.exists():
         raise LabError(f"the plugin {PLUGIN} is not built; make build does it")
+
+
+def _check_space(files: Files, shape: Shape) -> None:
+    """Before etcd ends with a panic for want of it. Raises LabError, and leaves nothing."""
+    needed = shape.etcd * _MEMBER_SPACE
+    free = shutil.disk_usage(files.directory).free
+    if free < needed:
+        files.remove()
+        raise LabError(
+            f"{shape.etcd} members of etcd need {needed >> 20} MB, and {files.directory.parent} "
+            f"has {free >> 20} MB left; make room (mount -o remount,size=1G /run, if that is a "
+            "tmpfs) or take fewer: --etcd 1"
+        )
 
 
 def _counted(report: Report, step: str, total: int) -> Callable[[int], None]:

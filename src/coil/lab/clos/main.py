@@ -123,7 +123,13 @@ def _pod_exec(lab: Lab, pod: str, command: tuple[str, ...]) -> None:
 
 @click.argument("pod")
 @click.argument("other")
-@click.option("--count", default=5, show_default=True, help="Echo requests for each address.")
+@click.option(
+    "--count",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="Echo requests for each address.",
+)
 def _ping(lab: Lab, pod: str, other: str, count: int) -> None:
     """Ping from a pod to another, by every address it has. Exit status 1 if any packet is lost."""
     source, lost = lab.get_pod(pod), 0
@@ -155,7 +161,13 @@ def _arrived(target: Pod, address: str) -> bool:
     return address in map(str, target.addresses)
 
 
-@click.option("--port", default=8119, show_default=True, help="On loopback; 0: any free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8119,
+    show_default=True,
+    help="On loopback; 0: any free one.",
+)
 def _web(lab: Lab, port: int) -> None:
     """Show the lab live in a browser, until Ctrl-C. Others of this machine can look, and click."""
     asyncio.run(serve(lab, port, lambda url: click.echo(f"lab {lab.name}: {url}")))
