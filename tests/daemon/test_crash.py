@@ -70,6 +70,24 @@ def test_an_add_that_was_cut_off_is_completed(machine, step):
     assert machine.used() == {}
 
 
+@pytest.mark.parametrize("step", [steps.ADD_LINKED, steps.ADD_ROUTED])
+def test_a_repeat_in_another_namespace_that_was_cut_off_is_completed(machine, step):
+    pod, other = machine.pods(2)
+    told = machine.add("a", pod)
+    machine.stop()
+    launch_killer(machine, step)
+    adding = machine.spawn("ADD", "a", other)
+    wait_killed(machine)
+    machine.start()
+    assert machine.reply(adding).json["ips"] == told.json["ips"]
+    assert is_consistent(machine)
+    assert machine.listing("address", "list")[0]["netns"] == str(other.path)
+    assert len(pod.ip("link")) == 1
+    machine.delete("a", other)
+    assert is_consistent(machine)
+    assert machine.used() == {}
+
+
 @pytest.mark.parametrize("step", ADD)
 def test_an_add_that_nobody_repeats_ends_with_its_del(machine, step):
     pod = machine.pods()
