@@ -15,6 +15,9 @@ from coil.domain.pool import Pool, parse_subnet
 from coil.domain.ranges import range_of
 from coil.lab.etcd import EtcdMember
 from coil.store.contract import Release, Store
+from coil.store.etcd import EtcdStore
+from coil.store.etcd.memory import MemoryClient, MemoryEtcd
+from coil.store.etcd.wire import put, txn_request
 from store.rigs import EtcdRig, client
 
 A, B = NodeName("node-a"), NodeName("node-b")
@@ -169,3 +172,16 @@ async def test_a_nearly_full_pool_gives_its_last_blocks(prefixed: EtcdRig) -> No
         assert [claim.id.index for claim in had] == [7, 3000]
         with pytest.raises(OutOfBlocks):
             await store.claim_blocks(A, NAME, 1)
+
+
+async def test_foreign_keys_by_the_thousand_hide_no_free_block() -> None:
+    etcd = MemoryEtcd()
+    store = EtcdStore(MemoryClient(etcd))
+    await store.create_pool(pool("10.0.0.0/26", bits=0))
+    await store.reclaim_blocks(B, NAME, [index for index in range(64) if index not in {5, 60}])
+    names = [f"/coil/blocks/default/{2:019}/{number:04}" for number in range(2500)]
+    etcd.write(txn_request([], [put(name, b"?") for name in names], []))
+    had = await store.claim_blocks(A, NAME, 2)
+    assert [claim.id.index for claim in had] == [5, 60]
+    with pytest.raises(OutOfBlocks):
+        await store.claim_blocks(A, NAME, 1)

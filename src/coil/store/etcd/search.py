@@ -192,29 +192,31 @@ class EtcdSearch(EtcdPools):
         size = min(pool.block_count, MAX_INDEX + 1)
         keys = self._keys.block_at(pool.name, 0), self._keys.block_at(pool.name, size)
         taken = (await self._client.read(count_between(*keys))).count(0)
-        # Only this is of one moment: a search may pass by what is given back behind it.
-        if taken >= size:
+        # Only this is of one moment: a search may pass by what is given back behind it. Where there
+        # are more keys than blocks some are nobody's, and blocks may be free all the same.
+        if taken == size:
             raise out_of_blocks(pool)
         start = _place(who) % size
-        return await self._gaps(pool, start, size) or await self._gaps(pool, 0, start)
+        free = await self._gaps(pool, start, size) or await self._gaps(pool, 0, start)
+        if not free and taken > size:
+            raise out_of_blocks(pool)
+        return free
 
     async def _gaps(self, pool: Pool, begin: int, end: int) -> list[int]:
         """Some free indexes from ``begin`` to before ``end``."""
-        while begin < end:
-            found = await self._client.read(self._names(pool, begin, end, limit=_PAGE))
-            page = list(self.readable(found.pairs(0), self.index))
-            last = page[-1] + 1 if page and len(found.pairs(0)) == _PAGE else end
-            taken = set(page)
-            gaps = (index for index in range(begin, last) if index not in taken)
-            free = list(islice(gaps, _GAPS))
-            if free:
+        key, behind = (self._keys.block_at(pool.name, index) for index in (begin, end))
+        while True:
+            page = (await self._client.read(get_names(key, behind, limit=_PAGE))).pairs(0)
+            taken = set(self.readable(page, self.index))
+            # Of a page that holds nothing of coil's nothing can be said but that more may follow.
+            last = end if len(page) < _PAGE else (max(taken) + 1 if taken else begin)
+            free = list(islice((n for n in range(begin, last) if n not in taken), _GAPS))
+            if free or len(page) < _PAGE:
                 return free
-            begin = last
-        return []
+            begin, key = last, page[-1].key + "\0"
 
-    def _names(self, pool: Pool, begin: int, end: int, *, limit: int = 0) -> Operation:
-        keys = self._keys.block_at(pool.name, begin), self._keys.block_at(pool.name, end)
-        return get_names(*keys, limit=limit)
+    def _names(self, pool: Pool, begin: int, end: int) -> Operation:
+        return get_names(self._keys.block_at(pool.name, begin), self._keys.block_at(pool.name, end))
 
     def index(self, pair: KeyValue) -> int:
         """Of the block that a key is about. Raises StoreCorrupt."""
