@@ -10,11 +10,14 @@ import json
 import os
 import platform
 import sys
+import time
+import traceback
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import cluster, daemon, execs, lab, runtime, traffic
-from bench.rig import ROOT, rig
+from bench.rig import ROOT, Rig, rig
 from rich.console import Console
 from rich.table import Table
 
@@ -36,19 +39,66 @@ FIGURES = {
 
 
 def main() -> int:
-    """Measure; exit status 1 when a target was missed."""
+    """Measure; exit status 1 when a target was missed or a part could not be measured."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", choices=FIGURES, action="append")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
+    report = Report()
     with rig() as made:
         for name in arguments.only or FIGURES:
-            print(f"measuring {name}", flush=True)
-            FIGURES[name](made, arguments.rounds)
+            print(f"measuring {name}", end=" ", flush=True)
+            report.measure(name, made, arguments.rounds)
+            print(f"({report.parts[-1].seconds:.0f} s)", flush=True)
+            # At once: what comes later may fail.
+            report.write(made.figures)
     _show(made.figures)
-    if not arguments.only:
-        _write(made.figures)
-    return 1 if any(figure.met is False for figure in made.figures) else 0
+    for part in report.parts:
+        if part.failure:
+            print(f"{part.name} could not be measured: {part.failure}")
+    print(f"{sum(part.seconds for part in report.parts):.0f} s, written to {report.path}")
+    missed = any(figure.met is False for figure in made.figures)
+    return 1 if missed or any(part.failure for part in report.parts) else 0
+
+
+@dataclass
+class Part:
+    """How a part went."""
+
+    name: str
+    seconds: float
+    failure: str = ""
+    """Why it has no figures, or not all of them."""
+
+
+class Report:
+    """One file for all parts of a run, which names the machine."""
+
+    def __init__(self) -> None:
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H%MZ")
+        self.path = ROOT / "bench" / "results" / f"{stamp}.json"
+        self.parts: list[Part] = []
+
+    def measure(self, name: str, made: Rig, rounds: int) -> None:
+        """Have one part add its figures. One that fails keeps no other from being measured."""
+        began, failure = time.monotonic(), ""
+        try:
+            FIGURES[name](made, rounds)
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - the other parts are measured
+            failure = f"{type(exc).__name__}: {exc}"
+            traceback.print_exc()
+        self.parts.append(Part(name, round(time.monotonic() - began, 1), failure))
+
+    def write(self, figures) -> None:
+        rows = [
+            {"name": f.name, "value": round(f.value, 4), "unit": f.unit, "target": f.target,
+             "met": f.met, "note": f.note}
+            for f in figures
+        ]  # fmt: skip
+        parts = [asdict(part) for part in self.parts]
+        content = {"machine": _machine(), "parts": parts, "figures": rows}
+        self.path.parent.mkdir(exist_ok=True)
+        self.path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _show(figures) -> None:
@@ -71,19 +121,6 @@ def _machine() -> dict[str, object]:
     )  # fmt: skip
     return {"cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release(),
             "python": platform.python_version()}  # fmt: skip
-
-
-def _write(figures) -> None:
-    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H%MZ")
-    path = ROOT / "bench" / "results" / f"{stamp}.json"
-    path.parent.mkdir(exist_ok=True)
-    rows = [
-        {"name": f.name, "value": round(f.value, 4), "unit": f.unit, "target": f.target,
-         "met": f.met, "note": f.note}
-        for f in figures
-    ]  # fmt: skip
-    path.write_text(json.dumps({"machine": _machine(), "figures": rows}, indent=2) + "\n")
-    print(f"written to {path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
