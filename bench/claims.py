@@ -64,8 +64,7 @@ async def clients(url: str, count: int) -> dict:
     began = time.monotonic()
     await all_of(s.claim_blocks(NodeName(f"n{n}"), name, 1) for n, s in enumerate(stores))
     claims = time.monotonic() - began
-    for claim in await stores[0].list_pool_blocks(name):
-        await stores[0].release_block(claim)
+    await stores[0].release_blocks(await stores[0].list_pool_blocks(name))
     await stores[0].delete_pool(name)
     for store in stores:
         await store.close()

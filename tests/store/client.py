@@ -16,7 +16,7 @@ from coil.domain.block import BlockClaim
 from coil.domain.errors import OutOfBlocks, PoolExists, PoolInUse, PoolNotFound, SubnetOverlap
 from coil.domain.names import parse_node_name, parse_pool_name
 from coil.domain.pool import Pool, parse_subnet
-from coil.store.contract import Release, Store
+from coil.store.contract import Store
 from coil.store.open import open_store
 
 
@@ -37,8 +37,8 @@ async def churn(store: Store, node: str, pool: str, rounds: str, most: str) -> N
         if held and (chance.random() < 0.5 or len(held) >= int(most)):
             claim, since = held.pop(chance.randrange(len(held)))
             until = time.monotonic_ns()
-            assert await store.release_block(claim) is Release.RELEASED
-            assert await store.release_block(claim) is Release.NOT_OWNER
+            assert await store.release_blocks([claim]) == [claim]
+            assert await store.release_blocks([claim]) == []
             say(index=claim.id.index, revision=claim.revision, since=since, until=until)
             continue
         try:

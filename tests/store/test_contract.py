@@ -199,7 +199,7 @@ async def test_a_pool_in_use_stays_and_the_refusal_says_by_whom(rig: Rig) -> Non
             await other.delete_pool(NAME)
         assert len(await store.list_pool_blocks(NAME)) == 3
         for claim in claims:
-            await store.release_block(claim)
+            await store.release_blocks([claim])
         await other.delete_pool(NAME)
         assert await store.list_pools() == []
 
@@ -208,14 +208,14 @@ async def test_a_deleted_pool_leaves_name_and_addresses_to_the_next(rig: Rig) ->
     async with client(rig) as store:
         await store.create_pool(pool())
         (old,) = await store.reclaim_blocks(A, NAME, [0])
-        await store.release_block(old)
+        await store.release_blocks([old])
         await store.delete_pool(NAME)
         await store.create_pool(pool("other"))
         await store.delete_pool(OTHER)
         await store.create_pool(pool("default", "10.0.0.0/27"))
         (new,) = await store.claim_blocks(A, NAME, 1)
         assert new.id == old.id
-        assert await store.release_block(old) is Release.NOT_OWNER
+        assert await store.release_blocks([old]) == []
         assert await store.list_node_blocks(A) == [new]
 
 
@@ -252,7 +252,7 @@ async def test_a_full_pool_gives_again_after_a_release_or_a_new_subnet(rig: Rig)
     async with client(rig) as store:
         await store.create_pool(pool("default", "10.0.0.0/26"))
         first_claim, _second = await store.claim_blocks(A, NAME, 2)
-        assert await store.release_block(first_claim) is Release.RELEASED
+        assert await store.release_blocks([first_claim]) == [first_claim]
         (again,) = await store.claim_blocks(B, NAME, 5)
         assert again.id == first_claim.id
         await store.add_subnet(NAME, parse_subnet("10.1.0.0/27"))
@@ -268,7 +268,7 @@ async def test_a_cordoned_pool_gives_nothing_and_takes_back(rig: Rig) -> None:
             await store.claim_blocks(A, NAME, 1)
         assert caught.value.transient
         assert await store.list_node_blocks(A) == [claim]
-        assert await store.release_block(claim) is Release.RELEASED
+        assert await store.release_blocks([claim]) == [claim]
 
 
 async def test_every_new_owner_has_a_new_revision(rig: Rig) -> None:
@@ -278,7 +278,7 @@ async def test_every_new_owner_has_a_new_revision(rig: Rig) -> None:
         for node in (A, B, A, A):
             (claim,) = await store.claim_blocks(node, NAME, 1)
             revisions.append(claim.revision)
-            await store.release_block(claim)
+            await store.release_blocks([claim])
         assert len(set(revisions)) == 4
 
 
@@ -286,20 +286,33 @@ async def test_a_release_works_once(rig: Rig) -> None:
     async with clients(rig, 4) as stores:
         await stores[0].create_pool(pool())
         (claim,) = await stores[0].claim_blocks(A, NAME, 1)
-        outcomes = await all_outcomes([store.release_block(claim) for store in stores])
-        assert sorted(map(str, outcomes)) == ["Release.NOT_OWNER"] * 3 + ["Release.RELEASED"]
+        outcomes = await all_outcomes([store.release_blocks([claim]) for store in stores])
+        assert sorted(outcomes, key=len) == [[], [], [], [claim]]
         assert await stores[0].list_pool_blocks(NAME) == []
+
+
+async def test_of_blocks_released_together_each_is_for_itself(rig: Rig) -> None:
+    async with client(rig) as store:
+        await store.create_pool(pool())
+        claims = await store.claim_blocks(A, NAME, 20)
+        lost, kept, *others = claims
+        await store.release_blocks([lost])
+        (foreign,) = await store.reclaim_blocks(B, NAME, [lost.id.index])
+        assert await store.release_blocks([others[0], lost, *others[1:]]) == others
+        assert await store.release_blocks([]) == []
+        left = sorted([foreign, kept], key=lambda claim: claim.id.index)
+        assert await store.list_pool_blocks(NAME) == left
 
 
 async def test_a_late_release_frees_nothing_of_the_new_owner(rig: Rig) -> None:
     async with client(rig) as store:
         await store.create_pool(pool("default", "10.0.0.0/27"))
         (late,) = await store.claim_blocks(A, NAME, 1)
-        await store.release_block(late)
+        await store.release_blocks([late])
         (new,) = await store.claim_blocks(B, NAME, 1)
-        assert await store.release_block(late) is Release.NOT_OWNER
-        assert await store.release_block(replace(new, node=A)) is Release.NOT_OWNER
-        assert await store.release_block(replace(late, node=B)) is Release.NOT_OWNER
+        assert await store.release_blocks([late]) == []
+        assert await store.release_blocks([replace(new, node=A)]) == []
+        assert await store.release_blocks([replace(late, node=B)]) == []
         assert await store.list_pool_blocks(NAME) == [new]
 
 
@@ -369,7 +382,7 @@ async def test_no_claim_is_refused_while_a_block_is_free(rig: Rig, racks: int) -
         for _ in range(15):
             (claim,) = await store.claim_blocks(NodeName(f"n{number}"), NAME, 1, rack)
             await asyncio.sleep(0)
-            assert await store.release_block(claim) is Release.RELEASED
+            assert await store.release_blocks([claim]) == [claim]
 
     async with clients(rig, 16) as stores:
         await stores[0].create_pool(pool("default", "10.0.0.0/23"))
@@ -413,7 +426,7 @@ async def test_a_call_that_is_cancelled_leaves_a_store_that_works(rig: Rig) -> N
         mine = await store.list_node_blocks(A)
         assert len(set(indexes(mine))) == len(mine) <= 40
         for claim in mine:
-            assert await store.release_block(claim) is Release.RELEASED
+            assert await store.release_blocks([claim]) == [claim]
         assert await store.list_pool_blocks(NAME) == []
 
 
@@ -455,7 +468,7 @@ async def test_a_watch_of_blocks_sees_claims_and_releases(rig: Rig, writer: str)
         assert await first(watch, lambda _: True) == []
         (claim,) = await write.claim_blocks(A, NAME, 1)
         assert await first(watch, bool) == [claim]
-        await write.release_block(claim)
+        await write.release_blocks([claim])
         await write.claim_blocks(B, NAME, 1)
         assert await first(watch, lambda claims: not claims) == []
 
@@ -490,7 +503,7 @@ async def test_a_watch_of_all_claims_sees_those_of_every_node_and_pool(
             expected |= {claim.id: claim for claim in claims}
             await first(watch, expected.__eq__)
         for claim in list(expected.values()):
-            await write.release_block(claim)
+            await write.release_blocks([claim])
             del expected[claim.id]
         assert await first(watch, lambda seen: not seen) == {}
 
@@ -501,7 +514,7 @@ async def test_a_block_that_moves_is_seen_with_its_new_owner(rig: Rig) -> None:
         (old,) = await store.claim_blocks(A, NAME, 1)
         watch = store.watch_claims()
         assert await anext(watch) == {old.id: old}
-        await other.release_block(old)
+        await other.release_blocks([old])
         (new,) = await other.claim_blocks(B, NAME, 1)
         await first(watch, lambda seen: seen == {new.id: new})
 
@@ -545,9 +558,9 @@ async def test_a_block_that_changed_hands_and_came_back_is_seen_as_changed(rig: 
         (old,) = await store.claim_blocks(A, NAME, 1)
         watch = store.watch_node_blocks(A)
         assert await anext(watch) == [old]
-        await other.release_block(old)
+        await other.release_blocks([old])
         (foreign,) = await other.claim_blocks(B, NAME, 1)
-        await other.release_block(foreign)
+        await other.release_blocks([foreign])
         (new,) = await other.claim_blocks(A, NAME, 1)
         assert await first(watch, lambda claims: claims == [new]) != [old]
 
@@ -595,7 +608,7 @@ async def test_calls_fail_as_unavailable_during_an_outage_and_work_after_it(rig:
             lambda: store.get_pool(NAME),
             lambda: store.create_pool(pool("other", "10.1.0.0/24")),
             lambda: store.claim_blocks(A, NAME, 1),
-            lambda: store.release_block(claim),
+            lambda: store.release_blocks([claim]),
             lambda: store.list_node_blocks(A),
             lambda: store.delete_pool(NAME),
         ]
@@ -612,14 +625,13 @@ async def test_after_an_outage_the_list_of_a_node_tells_what_became_of_its_write
         await store.create_pool(pool())
         (claim,) = await store.claim_blocks(A, NAME, 1)
         rig.suspend()
-        for write in (store.release_block(claim), store.claim_blocks(A, NAME, 2)):
+        for write in (store.release_blocks([claim]), store.claim_blocks(A, NAME, 2)):
             with pytest.raises(StoreUnavailable):
                 await write
         rig.resume()
         mine = await store.list_node_blocks(A)
         assert mine == await store.list_pool_blocks(NAME)
-        outcome = await store.release_block(claim)
-        assert (outcome is Release.RELEASED) == (claim in mine)
+        assert await store.release_blocks([claim]) == [each for each in mine if each == claim]
 
 
 async def test_watches_go_on_after_an_outage(rig: Rig) -> None:
@@ -746,7 +758,7 @@ async def test_a_claim_that_is_in_order_needs_no_mending(rig: Rig) -> None:
         (claim,) = await store.claim_blocks(A, NAME, 1)
         assert not await store.mend_claim(claim)
         assert await store.list_node_blocks(A) == [claim]
-        await store.release_block(claim)
+        await store.release_blocks([claim])
         assert not await store.mend_claim(claim)
         assert await store.list_node_blocks(A) == []
 

@@ -125,7 +125,7 @@ async def test_a_user_with_a_role_can_do_everything_below_the_prefix(guarded: Et
         await store.create_pool(pool())
         (claim,) = await store.claim_blocks(A, NAME, 1, RackName("r1"))
         assert await store.list_node_blocks(A) == [claim]
-        assert await store.release_block(claim) is Release.RELEASED
+        assert await store.release_blocks([claim]) == [claim]
         await store.delete_pool(NAME)
     finally:
         await store.close()
@@ -370,7 +370,7 @@ async def test_a_claim_deleted_by_hand_is_not_the_nodes_any_more(prefixed: EtcdR
         claim, other = await store.claim_blocks(A, NAME, 2)
         prefixed.member.ctl("del", f"{prefixed.prefix}blocks/default/{claim.id.index:019}")
         assert await store.list_node_blocks(A) == [other]
-        assert await store.release_block(claim) is Release.NOT_OWNER
+        assert await store.release_blocks([claim]) == []
         listed = prefixed.member.ctl("get", "--prefix", prefixed.prefix, "--keys-only").stdout
         assert f"{claim.id.index:019}" not in listed
 
@@ -405,7 +405,7 @@ async def test_a_node_that_is_gone_loses_its_blocks_and_its_name(prefixed: EtcdR
 
 async def test_what_a_node_lost_to_another_is_not_taken_from_the_other(prefixed: EtcdRig) -> None:
     async with gone_node(prefixed) as (store, gone, claims):
-        await store.release_block(claims[0])
+        await store.release_blocks([claims[0]])
         (theirs,) = await store.reclaim_blocks(B, NAME, [claims[0].id.index])
         assert await store.take_block(claims[0], gone) is Release.NOT_OWNER
         assert await store.list_node_blocks(B) == [theirs]
@@ -480,7 +480,7 @@ async def test_a_survey_is_of_one_moment_however_many_pages_it_has(prefixed: Etc
         async def churn() -> None:
             while True:
                 (claim,) = await other.reclaim_blocks(B, NAME, [3000])
-                await other.release_block(claim)
+                await other.release_blocks([claim])
 
         churning = asyncio.ensure_future(churn())
         for _ in range(5):

@@ -14,7 +14,7 @@ from coil.domain.names import NodeName, PoolName, RackName
 from coil.domain.pool import Pool, parse_subnet
 from coil.domain.ranges import range_of
 from coil.lab.etcd import EtcdMember
-from coil.store.contract import Release, Store
+from coil.store.contract import Store
 from coil.store.etcd import EtcdStore
 from coil.store.etcd.memory import MemoryClient, MemoryEtcd
 from coil.store.etcd.wire import put, txn_request
@@ -116,7 +116,7 @@ async def test_what_a_node_remembers_of_a_pool_is_never_relied_on(prefixed: Etcd
         await operator.add_subnet(NAME, parse_subnet("10.1.0.0/26"))
         assert len(await store.claim_blocks(A, NAME, 4, R1)) == 4
         for claim in await operator.list_pool_blocks(NAME):
-            assert await operator.release_block(claim) is Release.RELEASED
+            assert await operator.release_blocks([claim]) == [claim]
         await operator.delete_pool(NAME)
         await operator.create_pool(pool("10.7.0.0/26"))
         await operator.claim_blocks(B, NAME, 1, R2)
@@ -157,6 +157,16 @@ async def test_a_claim_of_a_rack_is_one_read_and_one_transaction(prefixed: EtcdR
             await store.claim_blocks(NodeName(f"n{number}"), NAME, 1, R1)
         after = [prefixed.member.calls(method) for method in ("Range", "Txn")]
         assert [b - a for a, b in zip(before, after, strict=True)] == [10, 10]
+
+
+async def test_blocks_given_back_together_are_one_transaction(prefixed: EtcdRig) -> None:
+    async with client(prefixed) as store:
+        await store.create_pool(pool("10.0.0.0/12", bits=5))
+        claims = await store.claim_blocks(A, NAME, 16)
+        before = prefixed.member.calls("Txn")
+        assert await store.release_blocks(claims) == claims
+        assert prefixed.member.calls("Txn") - before == 1
+        assert await store.list_node_blocks(A) == []
 
 
 # To the last block

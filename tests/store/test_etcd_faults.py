@@ -131,7 +131,7 @@ async def test_a_bad_claim_of_another_stops_no_node(prefixed: EtcdRig, value: st
         assert {claim.id.index for claim in listed} == set(range(16)) - {3}
         assert not logs  # the watch has told it
         for claim in had:
-            await store.release_block(claim)
+            await store.release_blocks([claim])
 
 
 async def test_a_node_keeps_a_block_whose_claim_or_copy_cannot_be_read(prefixed: EtcdRig) -> None:

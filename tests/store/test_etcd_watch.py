@@ -79,14 +79,14 @@ async def test_what_was_compacted_before_a_watch_asked_is_read_anew(prefixed: Et
         watch = store.watch_claims()
         assert await anext(watch) == {old.id: old}
         # Nobody waits for the watch's next state now, so it comes too late for these.
-        await other.release_block(old)
+        await other.release_blocks([old])
         (new,) = await other.claim_blocks(B, NAME, 1)
         status = prefixed.member.ctl("endpoint", "status", "-w", "fields").stdout
         found = re.search(r'"Revision" : (\d+)', status)
         assert found
         prefixed.member.ctl("compact", found.group(1))
         assert await anext(watch) == {new.id: new}
-        await other.release_block(new)
+        await other.release_blocks([new])
         assert await anext(watch) == {}
 
 

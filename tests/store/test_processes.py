@@ -12,7 +12,6 @@ import pytest
 from coil.domain.errors import SubnetOverlap
 from coil.domain.names import NodeName, PoolName
 from coil.domain.pool import Pool, check_overlap, parse_subnet
-from coil.store.contract import Release
 from store.rigs import Process, SharedRig, client, processes
 
 NAME = PoolName("default")
@@ -136,4 +135,4 @@ async def test_confirmed_claims_survive_a_kill_at_any_moment(shared_rig: SharedR
         claims = await store.list_pool_blocks(NAME)
         assert len({claim.revision for claim in claims}) == len(claims)
         for claim in claims[:5]:
-            assert await store.release_block(claim) is Release.RELEASED
+            assert await store.release_blocks([claim]) == [claim]

@@ -751,13 +751,13 @@ async def test_the_lowest_free_indexes_are_claimed(path: Path) -> None:
         assert await claim(3) == [0, 1, 2]
         await store.reclaim_blocks(B, NAME, [4, 6])
         claims = {c.id.index: c for c in await store.list_pool_blocks(NAME)}
-        await store.release_block(claims[1])
+        await store.release_blocks([claims[1]])
         assert await claim(3) == [1, 3, 5]
         assert await claim(9) == [7]
         with pytest.raises(OutOfBlocks):
             await claim(1)
-        await store.release_block(claims[6])
-        await store.release_block(claims[0])
+        await store.release_blocks([claims[6]])
+        await store.release_blocks([claims[0]])
         assert await claim(1) == [0]
         assert await claim(1) == [6]
 
@@ -821,7 +821,7 @@ async def test_claims_of_a_pool_that_is_gone_can_be_released(path: Path) -> None
         claims = await store.list_node_blocks(A)
         assert [claim.id for claim in claims] == [BlockId(NAME, index) for index in range(3)]
         for claim in claims:
-            await store.release_block(claim)
+            await store.release_blocks([claim])
         assert await store.list_node_blocks(A) == []
 
 

@@ -29,7 +29,7 @@ from coil.nodenet.netlink import NetlinkSocket
 from coil.nodenet.plan import Tables
 from coil.nodenet.routes import Network, RouteChanges, sync_blocks
 from coil.nodenet.sysctl import ensure_forwarding, ip_versions
-from coil.store.contract import BlockStore, Release
+from coil.store.contract import BlockStore
 from coil.store.errors import StoreUnavailable
 
 _log = structlog.get_logger()
@@ -100,29 +100,37 @@ class BlockKeeper:
         self._step(CLAIM_JOURNALED)
         _log.info("block acquired", block=str(claim.id), networks=str(owned.block), known=known)
 
-    async def release(self, owned: OwnedBlock) -> None:
-        """Give an idle block back: mark, withdraw, release, forget. Continues a begun release."""
+    async def release(self, wanted: Sequence[OwnedBlock]) -> None:
+        """Give idle blocks back: mark, withdraw, release, forget. Continues begun releases."""
         async with self._changing:
-            if not owned.releasing:
+            if not all(owned.releasing for owned in wanted):
                 # While the store is away a block could not be given back, only be of no use.
                 await self._store.list_node_blocks(self._node)
-            if self._inventory.blocks.get(owned.block.id) is not owned:
+            going = [owned for owned in wanted if self._may_go(owned)]
+            if not going:
                 return
-            # Looked at again: while this waited an address may have come and gone, and rests now.
-            if not owned.releasing and not self._inventory.is_idle(owned):
-                return
-            owned.releasing = True
-            block_id = owned.block.id
-            await self._workers.run(lambda _netlink: self._journal.mark_releasing(block_id))
+            for owned in going:
+                owned.releasing = True
+            ids = [owned.block.id for owned in going]
+            await self._workers.run(lambda _netlink: self._journal.mark_releasing(ids))
             self._step(RELEASE_MARKED)
             await self.sync_routes()
             self._step(RELEASE_WITHDRAWN)
-            outcome = await self._store.release_block(owned.claim)
+            released = await self._store.release_blocks([owned.claim for owned in going])
             self._step(RELEASE_DONE)
-            await self._forget(block_id)
-            _log.info("block released", block=str(block_id), outcome=outcome.value)
-            if outcome is Release.NOT_OWNER:
-                _log.warning("block was not ours when it was released", block=str(block_id))
+            for owned in going:
+                await self._forget(owned.block.id)
+                if owned.claim in released:
+                    _log.info("block released", block=str(owned.block.id))
+                else:
+                    name = str(owned.block.id)
+                    _log.warning("block was not ours when it was released", block=name)
+
+    def _may_go(self, owned: OwnedBlock) -> bool:
+        """Looked at again: while one waited an address may have come and gone, and rests now."""
+        if self._inventory.blocks.get(owned.block.id) is not owned:
+            return False
+        return owned.releasing or self._inventory.is_idle(owned)
 
     async def has_exactly(self, claims: Iterable[BlockClaim]) -> bool:
         """Whether these are the claims of this node's blocks, when no change is under way.

@@ -170,14 +170,13 @@ class BlockFetcher:
 
     async def _give_back(self, pool: Pool) -> None:
         """Continue releases that were begun, and release what is too much."""
-        for owned in self._surplus(pool):
-            try:
-                await self._keeper.release(owned)
-            except CoilError as exc:
-                _log.warning(
-                    "cannot give a block back", block=str(owned.block.id), reason=exc.message
-                )
-                return
+        surplus = self._surplus(pool)
+        if not surplus:
+            return
+        try:
+            await self._keeper.release(surplus)
+        except CoilError as exc:
+            _log.warning("cannot give blocks back", pool=pool.name, reason=exc.message)
 
     def _surplus(self, pool: Pool) -> list[OwnedBlock]:
         half_released = [

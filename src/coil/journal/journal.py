@@ -174,12 +174,12 @@ class Journal:
             rows = [(block.pool, block.index, offset, at) for offset, at in (freed or {}).items()]
             connection.executemany("REPLACE INTO freed VALUES (?, ?, ?, ?)", rows)
 
-    def mark_releasing(self, block: BlockId) -> None:
-        """Remember that the block is being given back."""
+    def mark_releasing(self, blocks: Iterable[BlockId]) -> None:
+        """Remember that these blocks are being given back."""
         with self._transaction() as connection:
-            connection.execute(
+            connection.executemany(
                 "UPDATE blocks SET releasing = 1 WHERE pool = ? AND idx = ?",
-                (block.pool, block.index),
+                [(block.pool, block.index) for block in blocks],
             )
 
     def remove_block(self, block: BlockId) -> None:

@@ -93,8 +93,8 @@ class BlockStore(Protocol):
         Raises PoolNotFound, InvalidPool (no such index).
         """
 
-    async def release_block(self, claim: BlockClaim) -> Release:
-        """Give a block back if ``claim`` is still in force."""
+    async def release_blocks(self, claims: Sequence[BlockClaim]) -> list[BlockClaim]:
+        """Give back the blocks whose claims are still in force; return these claims."""
 
     async def list_node_blocks(self, node: NodeName) -> list[BlockClaim]:
         """The blocks of one node, by pool and index; reads nothing of other nodes."""

@@ -32,6 +32,6 @@ async def release_node(store: Store, node: NodeName) -> list[BlockClaim]:
     Whether the machine is off is for the caller to know. Idempotent. Raises StoreError.
     """
     claims = await store.list_node_blocks(node)
-    released = [claim for claim in claims if await store.release_block(claim) is Release.RELEASED]
+    released = await store.release_blocks(claims)
     await store.forget_node(node)
     return released

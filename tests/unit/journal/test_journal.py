@@ -95,7 +95,7 @@ def test_a_release_in_progress_is_remembered(opened):
     journal = opened()
     journal.put_pools([POOL])
     journal.put_block(CLAIM, {1: 1.0})
-    journal.mark_releasing(BLOCK)
+    journal.mark_releasing([BLOCK])
     assert journal.load().blocks[0].releasing
     journal.remove_block(BLOCK)
     state = journal.load()

@@ -90,9 +90,10 @@ class SimulatedNode:
         if not idle:
             return
         count = surplus_blocks(self._pool, free=self._free(now), idle=len(idle))
-        for held in idle[::-1][:count]:
-            await self._store.release_block(held.claim)
-            self.blocks.remove(held)
+        surplus = idle[::-1][:count]
+        if surplus:
+            await self._store.release_blocks([held.claim for held in surplus])
+            self.blocks = [held for held in self.blocks if held not in surplus]
 
     def _free(self, now: float) -> int:
         cool_down = self._pool.cool_down

@@ -17,7 +17,6 @@ from coil.domain.block import MAX_INDEX, BlockClaim, BlockId
 from coil.domain.codec import claim_to_json
 from coil.domain.errors import CoilError
 from coil.domain.names import NodeName, PoolName, RackName
-from coil.store.contract import Release
 from coil.store.errors import StoreConflict, StoreUnavailable
 from coil.store.etcd.search import NOBODY, EtcdSearch, Sight
 from coil.store.etcd.wire import (
@@ -152,17 +151,23 @@ class EtcdBlocks(EtcdSearch):
                 had.append(owner)
         return had
 
-    async def release_block(self, claim: BlockClaim) -> Release:
-        """See the contract."""
+    async def release_blocks(self, claims: Sequence[BlockClaim]) -> list[BlockClaim]:
+        """See the contract. Many blocks are one transaction, in which each is for itself."""
+        released: list[BlockClaim] = []
+        for part in _batched(claims, _MOST_AT_ONCE):
+            done = await self._client.write([], [self._releasing(claim) for claim in part])
+            released += [c for turn, c in enumerate(part) if done.nested(turn).succeeded]
+        return released
+
+    def _releasing(self, claim: BlockClaim) -> Operation:
         block, owned = self._keys.block(claim.id), self._keys.owned_block(claim.node, claim.id)
         value = _value(claim)
-        done = await self._client.write(
+        return choice(
             [has_value(block, value)],
             [delete(block), delete(owned)],
             # Of a claim that somebody deleted by hand the copy would stay for ever.
             [choice([has_value(owned, value)], [delete(owned)])],
         )
-        return Release.RELEASED if done.succeeded else Release.NOT_OWNER
 
     async def watch_node_blocks(self, node: NodeName) -> AsyncIterator[list[BlockClaim]]:
         """See the contract. Of the copies: they change with the claims, in one transaction.

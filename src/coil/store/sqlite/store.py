@@ -178,10 +178,11 @@ class SqliteStore:
 
         return await self._write(work)
 
-    async def release_block(self, claim: BlockClaim) -> Release:
+    async def release_blocks(self, claims: Sequence[BlockClaim]) -> list[BlockClaim]:
         """See the contract."""
-        deleted = await self._write(lambda records: records.delete_claim(claim))
-        return Release.RELEASED if deleted else Release.NOT_OWNER
+        return await self._write(
+            lambda records: [claim for claim in claims if records.delete_claim(claim)]
+        )
 
     async def list_node_blocks(self, node: NodeName) -> list[BlockClaim]:
         """See the contract."""
