@@ -63,7 +63,7 @@ def readable(row: dict[str, object]) -> dict[str, object]:
             shown[key] = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     namespace = shown.pop("namespace", "")
     if shown.get("pod"):
-        shown["pod"] = f"{namespace}/{shown['pod']}"
+        shown["pod"] = f"{namespace}/{shown['pod']}" if namespace else shown["pod"]
     return shown
 
 

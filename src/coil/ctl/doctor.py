@@ -17,7 +17,7 @@ from coil import __version__
 from coil.ctl.client import ask_object
 from coil.ctl.common import EXIT_FAILED, Context, verb, with_store
 from coil.ctl.conflist import best_version
-from coil.ctl.machine import version_of_program
+from coil.ctl.machine import plugin_directory, version_of_program
 from coil.ctl.output import show_rows
 from coil.domain.errors import CoilError
 from coil.store.errors import StoreAbsent
@@ -48,9 +48,10 @@ def add_to(group: click.Group) -> None:
     @click.option(
         "--cni-bin-dir",
         type=click.Path(path_type=Path),
-        default=Path("/opt/cni/bin"),
+        default=plugin_directory,
         envvar="COIL_CNI_BIN_DIR",
-        help="Where the runtime looks for plugins. [env COIL_CNI_BIN_DIR; default /opt/cni/bin]",
+        help="Where the runtime looks for plugins. "
+        "[env COIL_CNI_BIN_DIR; default: as containerd is configured, else /opt/cni/bin]",
     )
     @click.option(
         "--cni-conf-dir",
