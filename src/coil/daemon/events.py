@@ -6,6 +6,7 @@ from coil.daemon.inventory import Inventory
 from coil.daemon.locks import AttachmentLocks
 from coil.daemon.repair import Repairer
 from coil.nodenet.events import Event, EventSocket
+from coil.nodenet.parse import Route
 from coil.nodenet.plan import Tables, find_owner
 
 
@@ -42,10 +43,19 @@ class EventWatcher:
                 and not self._locks.is_held(owner.key)
             )
         if event.route is not None:
-            if event.route.unreachable or event.route.table == self._tables.export_table:
-                return True
-            holder = self._inventory.find_holder(event.route.network.network_address)
-            return holder is not None and not self._locks.is_held(holder.key)
+            return self._route_matters(event.route)
         # Addresses go with each link: while links come and go they say nothing, and the period
         # sees to it. Rules and settings of all links don't.
         return not event.address_gone or not self._locks
+
+    def _route_matters(self, route: Route) -> bool:
+        first = route.network.network_address
+        if route.table == self._tables.export_table:
+            # It may be the main table, where a routing daemon changes thousands of its own.
+            return route.protocol == self._tables.protocol or bool(
+                self._inventory.find_block(first)
+            )
+        if route.unreachable:
+            return True
+        holder = self._inventory.find_holder(first)
+        return holder is not None and not self._locks.is_held(holder.key)

@@ -92,7 +92,8 @@ async def _run(settings: Settings, supervisor: Supervisor) -> None:
     notifier = Notifier()
     keeper = Keeper(settings, Problems(), notifier.status)
     supervisor.spawn("watch kernel", keeper.watch_kernel)
-    supervisor.spawn("keep gobgpd", keeper.run)
+    supervisor.spawn("learn", keeper.run)
+    supervisor.spawn("announce", keeper.announce)
     supervisor.spawn("watchdog", notifier.watchdog)
     try:
         async with asyncio.timeout(_FIRST_PASS_SECONDS):

@@ -18,6 +18,9 @@ Network = IPv4Network | IPv6Network
 _METRIC = 32
 """As BIRD's. What an administrator sets by hand has 0 in IPv4 and goes before; a route of the same
 metric would be replaced, whoever made it."""
+_AT_ONCE = 500
+"""Requests in one system call: they, and refusals of all of them, must fit into the socket's
+buffers (208 kB by default)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,11 @@ def sync_ways(
         *(m.delete_route(network, table=table, protocol=protocol) for network in gone),
         *(_put(network, wanted[network], table, protocol) for network in put),
     ]
-    outcomes = netlink.try_send(messages) if messages else []
+    outcomes = [
+        outcome
+        for start in range(0, len(messages), _AT_ONCE)
+        for outcome in netlink.try_send(messages[start : start + _AT_ONCE])
+    ]
     refused = {
         network: str(message.refused(code, reason))
         for network, message, (code, reason) in zip([*gone, *put], messages, outcomes, strict=True)
