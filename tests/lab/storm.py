@@ -107,6 +107,9 @@ class Client:
 
     def _refuse(self, verb, attachment, reply):
         answer = reply.json or {"code": OFF}
+        if not reply.json:
+            # A pod dies with its node. This one's namespace stays; the kernel takes its time.
+            until(lambda: len(self._pod.ip("link")) == 1, "nothing is left of the pod", 60)
         self.refused.append((verb, attachment, answer, time.monotonic()))
 
 
@@ -195,9 +198,13 @@ class Storm:
         until(lambda: not self._unsettled(), lambda: f"{self._unsettled()} settle", 60, pause=0.5)
 
     def _unsettled(self):
-        """The nodes of which store, coild and kernel say different things."""
+        """The nodes of which store, coild and kernel disagree; all while etcd does not answer."""
+        first = next(iter(self.nodes.values()))
+        done = first.ctl("block", "list", "-o", "json", check=False)
+        if done.returncode:
+            return list(self.nodes)
         owned = {name: set() for name in self.nodes}
-        for row in next(iter(self.nodes.values())).listing("block", "list"):
+        for row in json.loads(done.stdout):
             owned[row["node"]].update(row["networks"])
         return [name for name, node in self.nodes.items() if not node.is_settled(owned[name])]
 
@@ -222,8 +229,9 @@ def storm(lab, subnet="10.99.0.0/22"):
 
 def delete_pool(node, name):
     """Nodes give a cordoned pool back by themselves, those of a dead one are released."""
-    node.ctl("pool", "cordon", name)
-    until(lambda: node.ctl("pool", "delete", name, check=False).returncode == 0, "pool goes", 60)
+    for verb in ("cordon", "delete"):
+        done = partial(node.ctl, "pool", verb, name, check=False)
+        until(lambda done=done: done().returncode == 0, f"{verb} {name}", 60)
 
 
 @contextmanager

@@ -108,8 +108,9 @@ class Machines:
         if find_program(self.files.host(machine), ETCD):
             return
         members = [self.member(m) for m in self.plan.of_kind(Kind.ETCD)]
-        # Elections are slow to begin: a laptop that is busy is no reason for one.
-        options = ("--heartbeat-interval=200", "--election-timeout=2000")
+        # Elections are slow to begin: a laptop that is busy is no reason for one, nor is a member
+        # that was cut off and is back (etcd before 3.5 must be told so).
+        options = ("--heartbeat-interval=200", "--election-timeout=2000", "--pre-vote")
         launch(self.files.host(machine), *member.command(members, *options), log=member.log)
 
     def start_coilds(self, machines: Iterable[Machine]) -> None:
