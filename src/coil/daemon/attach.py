@@ -96,21 +96,23 @@ class Attacher:
         """
         async with self._locks.hold(call.key):
             check_caller()
-            with await self._opener.open(Netns(call.netns_path)) as netns:
-                await self._vigil.confirm()
-                existing = self._inventory.attachments.get(call.key)
-                if existing is not None:
+            await self._vigil.confirm()
+            existing = self._inventory.attachments.get(call.key)
+            if existing is not None:
+                with await self._opener.open(Netns(call.netns_path)) as netns:
                     return self._again(existing, netns)
-                pool = self._inventory.choose_pool(call.pool, call.pod.namespace)
-                owned, offset = await self._fetcher.allocate(pool, call.key)
-                try:
-                    attachment = self._planned(call, pool, owned, offset)
-                    await self._displace(attachment)
+            pool = self._inventory.choose_pool(call.pool, call.pod.namespace)
+            owned, offset = await self._fetcher.allocate(pool, call.key)
+            try:
+                attachment = self._planned(call, pool, owned, offset)
+                await self._displace(attachment)
+                # Now, not before: those who wait for a block must not hold descriptors.
+                with await self._opener.open(attachment.netns) as netns:
                     check_caller()
                     return self._make(attachment, netns)
-                except BaseException:
-                    self._inventory.release(owned.block.id, offset, cools=False)
-                    raise
+            except BaseException:
+                self._inventory.release(owned.block.id, offset, cools=False)
+                raise
 
     def _planned(self, call: AddCall, pool: Pool, owned: OwnedBlock, offset: int) -> Attachment:
         mtu = call.mtu or self._mtu()
