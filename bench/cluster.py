@@ -122,6 +122,8 @@ def churn(rig: Rig, _rounds: int, waves: int = 10, size: int = 100) -> None:
     rig.add("etcd transactions per pod", calls / total, "", 0.07, note=f"{calls} for {total} pods")
     rig.add("etcd transactions per block", calls / sum(blocks), "", 1,
             note=f"{blocks[0]} claimed, {blocks[1]} given back")  # fmt: skip
+    rig.add("the same / claimed blocks alone", calls / blocks[0], "",
+            note="all transactions, those of giving back included")  # fmt: skip
     mvcc = after["etcd_mvcc_txn_total"] - before[0]["etcd_mvcc_txn_total"]
     rig.add(
         "etcd_mvcc_txn_total per pod", mvcc / total, "", note="counts two comparisons as one, too"

@@ -19,6 +19,7 @@ from coil.domain.pool import Pool
 from coil.journal.errors import JournalError
 from coil.journal.journal import Journal
 from coil.process.problems import Problems
+from coil.process.retry import Backoff
 from coil.store.contract import Store
 from coil.store.open import shown_url
 
@@ -78,9 +79,11 @@ class Ownership:
         raise RuntimeError("the watch of blocks ended")
 
     async def resync(self) -> None:
-        """Sync every period, for ever: what no watch tells (a store made anew) is found here."""
+        """Sync every period or sooner, for ever: finds what no watch tells (a store made anew)."""
+        # With jitter: nodes that were switched on together shall not ask together for ever.
+        pauses = Backoff(initial=self._period, maximum=self._period, jitter=0.25)
         while True:
-            await asyncio.sleep(self._period)
+            await asyncio.sleep(pauses.next())
             await self.sync()
 
     async def sync(self) -> bool:
