@@ -10,11 +10,13 @@ from typing import TypeVar
 import click
 
 from coil.domain.errors import RequestError
+from coil.routing.gobgp import API as GOBGP_API
 from coil.speakers import bird, frr, gobgp
 from coil.speakers.errors import SpeakerError, SpeakerUnavailable
 from coil.speakers.pickup import Network, Pickup
 
 Command = TypeVar("Command", bound=Callable[..., object])
+
 
 _ASK: dict[str, Callable[[str, Sequence[Network]], list[Pickup]]] = {
     "BIRD": lambda socket, networks: bird.find_pickups(Path(socket), networks),
@@ -24,7 +26,7 @@ _ASK: dict[str, Callable[[str, Sequence[Network]], list[Pickup]]] = {
 _PLACES = {
     "BIRD": ("bird-socket", str(bird.DEFAULT_SOCKET)),
     "FRR": ("frr-socket", str(frr.DEFAULT_SOCKET)),
-    "GoBGP": ("gobgp", gobgp.DEFAULT_ENDPOINT),
+    "GoBGP": ("gobgp", GOBGP_API),
 }
 """Option that says where each is asked, and its default."""
 

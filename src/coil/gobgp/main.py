@@ -22,8 +22,8 @@ from coil.process.notify import Notifier
 from coil.process.options import CONTEXT, config_option, log_options
 from coil.process.problems import Problems
 from coil.process.supervise import Supervisor, supervise
+from coil.routing.gobgp import API
 from coil.routing.model import EXPORT_PROTOCOL, EXPORT_TABLE, MAIN_TABLE
-from coil.speakers.gobgp import DEFAULT_ENDPOINT
 
 DEFAULT_CONFIG = Path("/etc/coil/coil-gobgp.toml")
 _EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: systemd shows its name
@@ -32,7 +32,7 @@ _FIRST_PASS_SECONDS = 2.0
 _log = structlog.get_logger()
 
 _OPTIONS = (
-    click.option("--gobgp", default=DEFAULT_ENDPOINT, show_default=True,
+    click.option("--gobgp", default=API, show_default=True,
                  help="Where gobgpd is asked: HOST:PORT or unix:PATH, as its --api-hosts."),
     click.option("--export-table", type=click.IntRange(1, 2**32 - 1), default=EXPORT_TABLE,
                  show_default=True, help="As coild's --export-table."),

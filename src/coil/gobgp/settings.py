@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from coil.domain.errors import ConfigError
+from coil.routing.gobgp import API
 from coil.routing.model import EXPORT_PROTOCOL, EXPORT_TABLE
-from coil.speakers.gobgp import DEFAULT_ENDPOINT
 
 RTPROT_BGP = 186
 """linux/rtnetlink.h; ``ip route`` calls it bgp."""
@@ -16,7 +16,7 @@ RTPROT_BGP = 186
 class Settings:
     """Everything coil-gobgp is told. Raises ConfigError for what cannot be."""
 
-    gobgp: str = DEFAULT_ENDPOINT
+    gobgp: str = API
     export_table: int = EXPORT_TABLE
     protocol: int = EXPORT_PROTOCOL
     route_protocol: int = RTPROT_BGP

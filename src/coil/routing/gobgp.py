@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from coil.domain.errors import ConfigError
 from coil.routing.model import NOT_FABRIC, Neighbour, Role, Router
 
+API = "127.0.0.1:50051"
+"""Where gobgpd is asked and told: its own port, of this machine only."""
 _FAMILY = {4: "ipv4-unicast", 6: "ipv6-unicast"}
 
 
@@ -26,7 +28,7 @@ def gobgp_config(router: Router) -> str:
 def _head(router: Router) -> Iterator[str]:
     yield f"# gobgpd on {router.role} {router.name}, AS {router.asn}. Written by coilctl"
     yield "# router-config. Check a change with: gobgpd -d -f FILE. Load it with: kill -HUP."
-    yield "# Its API has no passwords: run gobgpd with --api-hosts 127.0.0.1:50051."
+    yield f"# Its API has no passwords: run gobgpd with --api-hosts {API}."
     yield "#"
     yield "# GoBGP reads and writes no kernel routes: run coil-gobgp beside it, which"
     if router.role is Role.NODE:

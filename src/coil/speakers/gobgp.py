@@ -21,8 +21,6 @@ from coil.speakers.errors import SpeakerRefused, SpeakerUnavailable
 from coil.speakers.gobgp_wire import CLASSES, ESTABLISHED, GOBGP_3, GOBGP_4, Dialect
 from coil.speakers.pickup import Network, Pickup
 
-DEFAULT_ENDPOINT = "127.0.0.1:50051"
-
 _SECONDS = 10.0
 """For one call; a table of 20,000 routes takes one or two."""
 _OPTIONS = (
