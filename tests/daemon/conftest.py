@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from contextlib import ExitStack, suppress
+import tempfile
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
+from coil.lab.etcd import EtcdMember
 from coil.lab.host import host as new_host
 from coil.lab.node import PLUGIN, Node
 
@@ -92,6 +95,11 @@ class Machine(Node):
             if row["state"] == "used"
         }
 
+    def networks(self):
+        """Of the one block of the pool ``default`` that it owns; which one, the store decides."""
+        (block,) = [b for b in self.listing("block", "list") if b["pool"] == "default"]
+        return block["networks"]
+
     def routes(self, table, family="-4"):
         return {
             route["dst"]: route.get("dev", route.get("type"))
@@ -137,10 +145,35 @@ def machines(tmp_path, pods):
                 print(f"--- log of {machine.name}", machine.log.read_text()[-5000:])
 
 
+def pytest_generate_tests(metafunc):
+    """What a test says of one machine holds whatever its store is."""
+    if "machine" in metafunc.fixturenames:
+        every = metafunc.definition.get_closest_marker("every_store")
+        sqlite = metafunc.definition.get_closest_marker("sqlite")
+        stores = ["sqlite", "etcd"] if every and not sqlite else ["sqlite"]
+        metafunc.parametrize("machine", stores, indirect=True)
+
+
 @pytest.fixture
-def machine(machines):
+def machine(request, machines):
     """A host with a dual-stack pool ``default`` whose coild runs."""
     made = machines()
-    made.ctl("pool", "create", "default", SUBNETS)
-    made.start()
-    return made
+    with ExitStack() as stack:
+        if getattr(request, "param", "sqlite") == "etcd":
+            made.store = stack.enter_context(etcd_of(made.host))
+        made.ctl("pool", "create", "default", SUBNETS)
+        made.start()
+        yield made
+
+
+@contextmanager
+def etcd_of(host):
+    """An etcd that only this host reaches, its data in memory; the URL of the store."""
+    with tempfile.TemporaryDirectory(prefix="etcd-", dir="/dev/shm") as folder:
+        member = EtcdMember("m0", "127.0.0.1", Path(folder), host)
+        member.start([member])
+        try:
+            member.wait_ready()
+            yield f"etcd://{member.endpoint}/t?timeout=2"
+        finally:
+            member.stop()

@@ -13,6 +13,8 @@ import pytest
 from coil.lab.wait import until
 from daemon.history import Hold, violations
 
+pytestmark = pytest.mark.every_store
+
 
 def test_the_checker_sees_an_address_held_twice():
     first = Hold("a", "x", 0, 1, 5)

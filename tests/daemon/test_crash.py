@@ -12,6 +12,8 @@ import pytest
 from coil.daemon import steps
 from coil.lab.wait import until
 
+pytestmark = pytest.mark.every_store
+
 KILLER = (sys.executable, Path(__file__).with_name("killer.py"))
 ADD = (steps.ADD_JOURNALED, steps.ADD_LINKED, steps.ADD_ROUTED, steps.ADD_DONE)
 DEL = (steps.DEL_STARTED, steps.DEL_UNLINKED, steps.DEL_DONE)

@@ -12,6 +12,8 @@ import pytest
 from coil.lab.wait import until
 from daemon.waiting import sent
 
+pytestmark = pytest.mark.every_store
+
 
 def test_a_pods_route_that_an_operator_deleted_is_back(machine):
     pod = machine.pods()
@@ -23,10 +25,11 @@ def test_a_pods_route_that_an_operator_deleted_is_back(machine):
 
 def test_export_routes_rules_and_addresses_come_back(machine):
     pod = machine.pods()
-    machine.add("a", pod)
-    link = machine.links()[0]
+    address = machine.add("a", pod).addresses[0]
+    link, exported = machine.links()[0], {machine.networks()[0]: "lo"}
+    assert machine.routes(119) == exported
     machine.host.run("ip", "route", "flush", "table", "119")
-    until(lambda: machine.routes(119) == {"10.66.0.0/27": "lo"}, "table 119 is repaired", 3)
+    until(lambda: machine.routes(119) == exported, "table 119 is repaired", 3)
     machine.host.run("ip", "rule", "del", "priority", "2000")
     until(
         lambda: any(r["priority"] == 2000 for r in machine.host.ip("rule")), "the rule is back", 3
@@ -41,17 +44,19 @@ def test_export_routes_rules_and_addresses_come_back(machine):
         3,
     )
     machine.host.run("ip", "link", "set", link, "down")
-    until(lambda: machine.routes(116).get("10.66.0.0") == link, "the link is up again", 3)
-    machine.host.run("ping", "-c1", "-W1", "10.66.0.0")
+    until(lambda: machine.routes(116).get(address) == link, "the link is up again", 3)
+    machine.host.run("ping", "-c1", "-W1", address)
 
 
 def test_what_others_put_in_the_place_of_ours_is_put_right(machine):
     pod = machine.pods()
-    told = machine.add("a", pod).json
+    added = machine.add("a", pod)
+    told, (address, _) = added.json, added.addresses
     link, before = machine.links()[0], machine.routes(116)
-    machine.host.run("ip", "route", "replace", "10.66.0.0", "dev", "lo", "table", "116")
+    machine.host.run("ip", "route", "replace", address, "dev", "lo", "table", "116")
     until(lambda: machine.routes(116) == before, "the pod's route is ours again", 3)
-    machine.host.run("ip", "route", "replace", "10.66.0.0/27", "dev", "lo", "table", "119")
+    network = machine.networks()[0]
+    machine.host.run("ip", "route", "replace", network, "dev", "lo", "table", "119")
     until(
         lambda: machine.host.ip("route", "show", "table", "119")[0].get("protocol") == "30",
         "the block's route is ours again",
@@ -80,8 +85,8 @@ def test_a_host_end_in_another_namespace_is_told_and_mended_once_it_is_back(mach
     machine.stop()
     machine.start("--period=0.5")
     pod, elsewhere = machine.pods(2)
-    told = machine.add("a", pod).json
-    link = machine.links()[0]
+    added = machine.add("a", pod)
+    told, link = added.json, machine.links()[0]
     machine.host.run("ip", "link", "set", link, "netns", elsewhere.name)
     until(lambda: machine.listing("node", "status")["problems"], "it is told", 5)
     (problem,) = machine.listing("node", "status")["problems"]
@@ -94,7 +99,7 @@ def test_a_host_end_in_another_namespace_is_told_and_mended_once_it_is_back(mach
     elsewhere.run("ip", "link", "set", link, "netns", machine.host.name)
     until(lambda: machine.cni("CHECK", "a", pod, prevResult=told).code == 0, "mended", 5)
     until(lambda: not machine.listing("node", "status")["problems"], "no problem is left", 5)
-    machine.host.run("ping", "-c1", "-W1", "10.66.0.0")
+    machine.host.run("ping", "-c1", "-W1", added.addresses[0])
     machine.host.run("ip", "link", "set", link, "netns", elsewhere.name)
     machine.delete("a", pod)
     assert machine.used() == {}
@@ -114,14 +119,13 @@ def test_routes_that_are_not_ours_are_left_alone(machine):
 
 def test_a_restart_keeps_everything(machine):
     pods = machine.pods(5)
-    for n, pod in enumerate(pods):
-        machine.add(f"c{n}", pod)
+    added = [machine.add(f"c{n}", pod) for n, pod in enumerate(pods)]
     before = machine.used(), machine.routes(116), machine.routes(119)
     for end in (machine.kill, machine.stop):
         end()
         machine.start()
         assert (machine.used(), machine.routes(116), machine.routes(119)) == before
-    pods[0].run("ping", "-c1", "-W1", "10.66.0.4")
+    pods[0].run("ping", "-c1", "-W1", added[4].addresses[0])
 
 
 @pytest.mark.parametrize("loss", ["deleted", "garbage"])
@@ -143,7 +147,7 @@ def test_a_lost_journal_is_rebuilt_from_the_kernel(machine, loss):
     assert machine.cni("CHECK", "c0", pods[1], prevResult=told).code == 100
     third = machine.add("c2", pods[2])
     assert third.addresses[0] not in before
-    pods[2].run("ping", "-c1", "-W1", "10.66.0.0")
+    pods[2].run("ping", "-c1", "-W1", next(iter(before)))
     # What was free may have been in use a moment ago, as far as anybody knows: it cools.
     cooling = [r for r in machine.listing("address", "list") if r["state"] == "cooling"]
     assert len(cooling) == 30
@@ -224,6 +228,7 @@ def test_a_full_disk_stops_new_pods_and_nothing_else(tiny_state):
 
 
 @pytest.mark.parametrize("loss", ["deleted", "garbage"])
+@pytest.mark.sqlite
 def test_a_lost_store_gets_its_pools_and_blocks_back(machine, loss):
     first, second = machine.pods(2)
     machine.add("a", first)
@@ -245,6 +250,7 @@ def test_a_lost_store_gets_its_pools_and_blocks_back(machine, loss):
     assert sorted(machine.used().values()) == ["a", "b"]
 
 
+@pytest.mark.sqlite
 def test_a_block_the_store_gave_away_is_fenced_and_its_pods_can_still_go(machine):
     first, second = machine.pods(2)
     told = machine.add("a", first).json
@@ -266,7 +272,7 @@ def test_a_block_the_store_gave_away_is_fenced_and_its_pods_can_still_go(machine
 
 def test_after_a_reboot_nothing_lives_and_old_addresses_cool(machine):
     pods = machine.pods(2)
-    machine.add("a", pods[0])
+    before = machine.add("a", pods[0]).addresses[0]
     machine.kill()
     machine.host.run("ip", "link", "del", machine.links()[0])
     with contextlib.closing(sqlite3.connect(machine.directory / "state/journal.db")) as journal:
@@ -274,7 +280,7 @@ def test_after_a_reboot_nothing_lives_and_old_addresses_cool(machine):
         journal.commit()
     machine.start()
     assert machine.used() == {}
-    assert machine.add("b", pods[1]).addresses[0] != "10.66.0.0"
+    assert machine.add("b", pods[1]).addresses[0] != before
     machine.delete("a")  # containerd still knows its old sandboxes
 
 
@@ -311,6 +317,7 @@ def test_an_add_whose_plugin_was_killed_does_not_outlive_its_del(machine):
     machine.add("b", machine.pods())
 
 
+@pytest.mark.sqlite
 def test_the_store_being_away_stops_nothing_that_is_owned(machine):
     pods = machine.pods(10)
     machine.add("c0", pods[0])

@@ -50,10 +50,10 @@ def attach(
     created = _ensure_pair(host, netns, attachment)
     try:
         step("add-linked")
-        host_ifindex = ensure_host_end(host, attachment, tables, mac="" if created else HOST_MAC)
+        ensure_host_end(host, attachment, tables, mac="" if created else HOST_MAC)
         step("add-routed")
-        if _ensure_pod_end(netns, attachment) == host_ifindex:
-            settle_carriers(host, netns, attachment)
+        _ensure_pod_end(netns, attachment)
+        settle_carriers(host, netns, attachment)
     except Exception:
         if created:
             _remove(host, attachment.host_ifname)
@@ -137,14 +137,13 @@ def rename_host_end(
 
 def ensure_host_end(
     host: NetlinkSocket, attachment: Attachment, tables: Tables, *, mac: str = HOST_MAC
-) -> int:
-    """Alias, MAC, gateway addresses and pod routes of the host end; its index. Idempotent.
+) -> None:
+    """Alias, MAC, gateway addresses and pod routes of the host end. Idempotent.
 
     ``mac``: empty when the link was made with it just now.
     """
     ifindex = _index(host, attachment.host_ifname)
     host.send(*_host_messages(ifindex, attachment, tables, mac=mac))
-    return ifindex
 
 
 def _host_messages(
@@ -166,19 +165,18 @@ def _host_messages(
 def settle_carriers(host: NetlinkSocket, netns: NetnsHandle, attachment: Attachment) -> None:
     """Have the kernel act on a carrier that has just come, now: a read of a link does that.
 
-    Usually it does so within microseconds. Only where both ends of a pair have the same index (the
-    first pod of a host that has no other link) it takes the pair for no pair, defers that by up to
-    a second, and drops what is sent meanwhile (linkwatch_urgent_event() in net/core/link_watch.c).
+    Else a worker of the kernel does so in its time, and what is sent until then is dropped: a lost
+    answer to ARP costs a pod its first second (linkwatch_sync_dev() in net/core/link_watch.c). It is
+    late on a busy host, and by up to a second where both ends of a pair have the same index, which
+    it takes for no pair (linkwatch_urgent_event()).
     """
     with netns.open_netlink() as inside:
-        pod_ifindex = inside.find_ifindex(attachment.key.ifname)
-        if pod_ifindex == host.find_ifindex(attachment.host_ifname):
-            find_link(inside, attachment.key.ifname)
-            find_link(host, attachment.host_ifname)
+        find_link(inside, attachment.key.ifname)
+    find_link(host, attachment.host_ifname)
 
 
-def _ensure_pod_end(netns: NetnsHandle, attachment: Attachment) -> int:
-    """Addresses, routes and neighbours of the pod's end; its index."""
+def _ensure_pod_end(netns: NetnsHandle, attachment: Attachment) -> None:
+    """Addresses, routes and neighbours of the pod's end."""
     with netns.open_netlink() as inside:
         ifindex = _index(inside, attachment.key.ifname)
         try:
@@ -189,7 +187,6 @@ def _ensure_pod_end(netns: NetnsHandle, attachment: Attachment) -> int:
             with netns.entered():
                 enable_ipv6(attachment.key.ifname)
             _send_pod_messages(inside, ifindex, attachment)
-        return ifindex
 
 
 def _send_pod_messages(inside: NetlinkSocket, ifindex: int, attachment: Attachment) -> None:
