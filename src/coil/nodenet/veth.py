@@ -166,8 +166,8 @@ def settle_carriers(host: NetlinkSocket, netns: NetnsHandle, attachment: Attachm
     """Have the kernel act on a carrier that has just come, now: a read of a link does that.
 
     Else a worker of the kernel does so in its time, and what is sent until then is dropped: a lost
-    answer to ARP costs a pod its first second (linkwatch_sync_dev() in net/core/link_watch.c). It is
-    late on a busy host, and by up to a second where both ends of a pair have the same index, which
+    answer to ARP costs a pod its first second (linkwatch_sync_dev() in net/core/link_watch.c). On a
+    busy host it is late, and by up to a second where both ends of a pair have the same index, which
     it takes for no pair (linkwatch_urgent_event()).
     """
     with netns.open_netlink() as inside:
