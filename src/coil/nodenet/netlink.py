@@ -7,10 +7,12 @@ one that fails, and answers once: to the last, and to those that failed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import socket
 import struct
+from array import array
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
@@ -25,6 +27,8 @@ _ASKED = NLM_F_REQUEST | NLM_F_ACK
 _NLMSGERR_ATTR_MSG = 1
 _SOL_NETLINK = 270
 _NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 10, 11, 12
+_SIOCETHTOOL = 0x8946
+_ETHTOOL_GLINK = 0xA
 _SIOCGIFINDEX = 0x8933
 _HEADER = struct.Struct("=IHHII")
 _ATTR = struct.Struct("=HH")
@@ -219,6 +223,20 @@ class NetlinkSocket:
                 return None
             raise KernelRefused(f"look up link {name}", exc.errno or errno.EIO) from exc
         return int(struct.unpack_from("=i", answer, 16)[0])
+
+    def settle_carrier(self, name: str) -> None:
+        """Have the kernel act now on a carrier that a link has just got; fine when it is gone.
+
+        Else a worker of the kernel does so in its time, and what the link sends until then is
+        dropped: on a busy host a lost answer to ARP costs a pod its first second, and where both
+        ends of a pair have the same index, which is then taken for no pair, it is always late.
+        Asking ethtool whether the link carries does it (ethtool_op_get_link() in
+        net/ethtool/ioctl.c; linkwatch_urgent_event() in net/core/link_watch.c).
+        """
+        value = array("I", (_ETHTOOL_GLINK, 0))
+        request = struct.pack("16sQ16x", name.encode(), value.buffer_info()[0])
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self._socket, _SIOCETHTOOL, request)
 
     def _receive(self, operation: str) -> Iterator[tuple[int, int, int, bytes]]:
         try:

@@ -53,7 +53,7 @@ def attach(
         ensure_host_end(host, attachment, tables, mac="" if created else HOST_MAC)
         step("add-routed")
         _ensure_pod_end(netns, attachment)
-        settle_carriers(host, netns, attachment)
+        host.settle_carrier(attachment.host_ifname)
     except Exception:
         if created:
             _remove(host, attachment.host_ifname)
@@ -163,16 +163,10 @@ def _host_messages(
 
 
 def settle_carriers(host: NetlinkSocket, netns: NetnsHandle, attachment: Attachment) -> None:
-    """Have the kernel act on a carrier that has just come, now: a read of a link does that.
-
-    Else a worker of the kernel does so in its time, and what is sent until then is dropped: a lost
-    answer to ARP costs a pod its first second (linkwatch_sync_dev() in net/core/link_watch.c). On a
-    busy host it is late, and by up to a second where both ends of a pair have the same index, which
-    it takes for no pair (linkwatch_urgent_event()).
-    """
+    """Have both ends carry at once (``NetlinkSocket.settle_carrier``), when one was raised."""
     with netns.open_netlink() as inside:
-        find_link(inside, attachment.key.ifname)
-    find_link(host, attachment.host_ifname)
+        inside.settle_carrier(attachment.key.ifname)
+    host.settle_carrier(attachment.host_ifname)
 
 
 def _ensure_pod_end(netns: NetnsHandle, attachment: Attachment) -> None:
@@ -187,6 +181,7 @@ def _ensure_pod_end(netns: NetnsHandle, attachment: Attachment) -> None:
             with netns.entered():
                 enable_ipv6(attachment.key.ifname)
             _send_pod_messages(inside, ifindex, attachment)
+        inside.settle_carrier(attachment.key.ifname)
 
 
 def _send_pod_messages(inside: NetlinkSocket, ifindex: int, attachment: Attachment) -> None:
