@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coil.lab.etcd import etcd_in
 from coil.lab.host import Host, host, run
 from coil.lab.node import PLUGIN, Node
 
@@ -113,8 +114,8 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig():
-    """A rig on tmpfs; everything is gone at the end."""
+def rig(store: str):
+    """A rig on tmpfs whose coild uses sqlite or etcd; everything is gone at the end."""
     LAUNCHER.parent.mkdir(exist_ok=True)
     run(["gcc", "-O2", "-Wall", "-o", str(LAUNCHER), str(ROOT / "bench" / "launch.c")])
     with contextlib.ExitStack() as stack:
@@ -124,6 +125,8 @@ def rig():
         made.run("ip", "link", "add", "up0", "type", "veth", "peer", "name", "up1")
         name = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir="/dev/shm"))
         node = Node(made, Path(name))
+        if store == "etcd":
+            node.store = f"etcd://{stack.enter_context(etcd_in(made)).endpoint}/bench"
         node.ctl("pool", "create", "v4", "10.90.0.0/20", "--cool-down", "0s")
         node.ctl("pool", "create", "dual", "10.91.0.0/20,fd00:91::/116", "--cool-down", "0s")
         stack.callback(node.stop)

@@ -36,6 +36,8 @@ FIGURES = {
     "independence": cluster.independence,
     "lab": lab.forty_nodes,
 }
+ONE_MACHINE = ("sequential", "together", "at-rest", "restart", "endurance", "sandboxes")
+"""The parts in which coild's store may matter."""
 
 
 def main() -> int:
@@ -43,10 +45,12 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", choices=FIGURES, action="append")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--store", choices=("sqlite", "etcd"), default="sqlite", help="that coild "
+                        "of the one machine uses; with etcd only that is measured")  # fmt: skip
     arguments = parser.parse_args()
-    report = Report()
-    with rig() as made:
-        for name in arguments.only or FIGURES:
+    report = Report(arguments.store)
+    with rig(arguments.store) as made:
+        for name in arguments.only or (FIGURES if arguments.store == "sqlite" else ONE_MACHINE):
             print(f"measuring {name}", end=" ", flush=True)
             report.measure(name, made, arguments.rounds)
             print(f"({report.parts[-1].seconds:.0f} s)", flush=True)
@@ -74,7 +78,8 @@ class Part:
 class Report:
     """One file for all parts of a run, which names the machine."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: str) -> None:
+        self.store = store
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H%MZ")
         self.path = ROOT / "bench" / "results" / f"{stamp}.json"
         self.parts: list[Part] = []
@@ -96,7 +101,9 @@ class Report:
             for f in figures
         ]  # fmt: skip
         parts = [asdict(part) for part in self.parts]
-        content = {"machine": _machine(), "parts": parts, "figures": rows}
+        content = {
+            "machine": _machine(), "store": self.store, "parts": parts, "figures": rows
+        }  # fmt: skip
         self.path.parent.mkdir(exist_ok=True)
         self.path.write_text(json.dumps(content, indent=2) + "\n")
 

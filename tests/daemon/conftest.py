@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tempfile
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, suppress
 
 import pytest
 
-from coil.lab.etcd import EtcdMember
+from coil.lab.etcd import etcd_in
 from coil.lab.host import host as new_host
 from coil.lab.node import PLUGIN, Node
 
@@ -160,20 +158,7 @@ def machine(request, machines):
     made = machines()
     with ExitStack() as stack:
         if getattr(request, "param", "sqlite") == "etcd":
-            made.store = stack.enter_context(etcd_of(made.host))
+            made.store = f"etcd://{stack.enter_context(etcd_in(made.host)).endpoint}/t?timeout=2"
         made.ctl("pool", "create", "default", SUBNETS)
         made.start()
         yield made
-
-
-@contextmanager
-def etcd_of(host):
-    """An etcd that only this host reaches, its data in memory; the URL of the store."""
-    with tempfile.TemporaryDirectory(prefix="etcd-", dir="/dev/shm") as folder:
-        member = EtcdMember("m0", "127.0.0.1", Path(folder), host)
-        member.start([member])
-        try:
-            member.wait_ready()
-            yield f"etcd://{member.endpoint}/t?timeout=2"
-        finally:
-            member.stop()

@@ -152,6 +152,8 @@ def test_what_the_netconf_may_not_say(suite):
         ({"pool": "", "mtu": 0, "timeout": None, "prevResult": None}, 0),
     ):
         suite.expect(code, "netconf", "ADD", {**suite.conf("1.1.0"), **more})
+    for more in ({"mtu": "9000"}, {"pool": "../x"}, {"pool": "nowhere"}):
+        suite.expect(0, "netconf", "DEL", {**suite.conf("1.1.0"), **more})
     for stdin in (b"", b"{", b"[]", b"null", b"{}x", b"\0", b"\xff{}", b'{"a":1,}', b" "):
         for command in ("ADD", "DEL", "STATUS"):
             suite.expect(6, "stdin", command, stdin)

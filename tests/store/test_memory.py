@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from coil.domain.errors import ConfigError
 from coil.lab.etcd import local_etcd
 from coil.store.errors import StoreUnavailable
 from coil.store.etcd.address import EtcdAddress
 from coil.store.etcd.client import EtcdClient
 from coil.store.etcd.engine import Engine
 from coil.store.etcd.memory import MemoryClient, MemoryEtcd
+from coil.store.etcd.store import EtcdStore
 from coil.store.etcd.wire import (
     Compare,
     Found,
@@ -161,3 +163,18 @@ async def test_what_was_is_not_answered() -> None:
     await client.write([], [put("b", b"1")])
     with pytest.raises(StoreUnavailable, match="compacted"):
         await client.read(get_page("a", "a", revision, limit=1))
+
+
+class OldServer(MemoryClient):
+    """As etcd 3.3 would answer, which no package here has."""
+
+    async def server_version(self) -> str:
+        return "3.3.27"
+
+
+async def test_a_server_that_is_too_old_is_refused_and_gets_no_key() -> None:
+    etcd = MemoryEtcd()
+    before = etcd.keyspace.revision
+    with pytest.raises(ConfigError, match=r"etcd 3\.3\.27; coil needs 3\.4 or newer"):
+        await EtcdStore(OldServer(etcd)).identity()
+    assert etcd.keyspace.revision == before

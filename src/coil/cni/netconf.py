@@ -64,13 +64,16 @@ def version_of(found: Mapping[str, object]) -> str:
     return version
 
 
-def parse_netconf(found: Mapping[str, object]) -> Netconf:
-    """Check what coil uses of a netconf. Raises IncompatibleVersion, BadNetconf."""
+def parse_netconf(found: Mapping[str, object], *, gives: bool = True) -> Netconf:
+    """Check what coil uses of a netconf. Raises IncompatibleVersion, BadNetconf.
+
+    ``gives``: whether an address is asked for. What only that needs keeps no pod from going.
+    """
     return Netconf(
         version=version_of(found),
         name=_name(found),
-        pool=_pool(found),
-        mtu=_mtu(found),
+        pool=_pool(found) if gives else None,
+        mtu=_mtu(found) if gives else None,
         timeout=_timeout(found),
         prev_result=_prev_result(found),
         valid_attachments=_valid_attachments(found),

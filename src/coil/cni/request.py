@@ -37,6 +37,7 @@ class Command(Enum):
 
 _KEYED = (Command.ADD, Command.DEL, Command.CHECK)
 _IN_NETNS = (Command.ADD, Command.CHECK)
+_GIVING = (Command.ADD, Command.STATUS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def parse_request(variables: Mapping[str, str], body: bytes) -> Request:
     key = _key(variables) if command in _KEYED else None
     netns = _netns(variables) if command in _IN_NETNS else ""
     pod = parse_pod(variables.get("CNI_ARGS", "")) if command is Command.ADD else Pod()
-    netconf = parse_netconf(found)
+    netconf = parse_netconf(found, gives=command in _GIVING)
     if command is Command.ADD:
         check_supported(found)
     if command is Command.CHECK and netconf.prev_result is None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,6 +178,19 @@ def local_etcd(
         for member in members:
             member.stop()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def etcd_in(host: Host) -> Iterator[EtcdMember]:
+    """One member that only ``host`` reaches. Its data is in memory, and gone at the end."""
+    with tempfile.TemporaryDirectory(prefix="coil-etcd-", dir="/dev/shm") as folder:
+        member = EtcdMember("m0", "127.0.0.1", Path(folder), host)
+        try:
+            member.start([member])
+            member.wait_ready()
+            yield member
+        finally:
+            member.stop()
 
 
 def free_port() -> int:
