@@ -12,7 +12,7 @@ LONGEST = "lab"
 """Its files share a data centre, so they are one worker's; the first, so that none waits for it."""
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups when it is called
 def pytest_collection_modifyitems(items):
     """A file is one worker's (--dist loadgroup): its fixtures are made once."""
     for item in items:
