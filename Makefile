@@ -79,9 +79,10 @@ check: venv
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
 
-# Tests wait more than they compute. More than four at once would be more labs than a machine likes.
+# Tests wait more than they compute. Which worker runs what: tests/conftest.py.
+SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 test: build check apt-TEST
-	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup $(T)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(T)
 
 # The API server of Kubernetes takes 4 to 12 minutes to build on two cores, so it is not part of test.
 test-kube: build apt-TEST build/kube/kube-apiserver

@@ -6,23 +6,25 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
-TESTS = Path(__file__).parent
-LONGEST = "lab"
-"""Its files share a data centre, so they are one worker's; the first, so that none waits for it."""
+SHARING = "tests/lab/"
+"""Its files share a data centre, so they are one worker's; the first, as they take longest."""
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups when it is called
+class FileByFile(LoadFileScheduling):
+    """A file is one worker's: what is dear to make is made once."""
+
+    def _split_scope(self, nodeid):
+        return SHARING if nodeid.startswith(SHARING) else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return FileByFile(config, log)
+
+
 def pytest_collection_modifyitems(items):
-    """A file is one worker's (--dist loadgroup): its fixtures are made once."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: group(item) != LONGEST)
-
-
-def group(item):
-    path = item.path.relative_to(TESTS)
-    return LONGEST if path.parts[0] == LONGEST else str(path)
+    items.sort(key=lambda item: not item.nodeid.startswith(SHARING))
 
 
 @pytest.fixture
