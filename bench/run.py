@@ -24,6 +24,7 @@ from rich.table import Table
 FIGURES = {
     "start": execs.start,
     "sequential": execs.sequential,
+    "removal": execs.removal,
     "together": execs.together,
     "at-rest": daemon.at_rest,
     "restart": daemon.restart,
@@ -36,7 +37,9 @@ FIGURES = {
     "independence": cluster.independence,
     "lab": lab.forty_nodes,
 }
-ONE_MACHINE = ("sequential", "together", "at-rest", "restart", "endurance", "sandboxes")
+ONE_MACHINE = (
+    "sequential", "removal", "together", "at-rest", "restart", "endurance", "sandboxes",
+)  # fmt: skip
 """The parts in which coild's store may matter."""
 
 
