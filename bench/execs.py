@@ -6,7 +6,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from bench.rig import PLUGIN, Rig, ratio
+from bench.rig import PLUGIN, Rig, Times, ratio
 
 BARE = Path(__file__).with_name("bare.py")
 
@@ -39,25 +39,26 @@ def sequential(rig: Rig, rounds: int) -> None:
 
 
 def removal(rig: Rig, rounds: int) -> None:
-    """DEL and a bare removal, in turn; rounds differ by a tenth, so they are many."""
+    """DEL and a bare removal, in turn. One round differs from the next by a tenth: many, pooled."""
     pods = rig.need_pods(40)
-    pairs = []
+    ours, bare = [], []
     for _round in range(max(rounds, 15)):
         rig.launch("seq", rig.coil(), "ADD", pods)
-        gone = rig.launch("paced", rig.coil(), "DEL", pods)
-        pairs.append((gone.p50, bare_removal(rig, pods)))
-    rig.add("DEL / bare removal", ratio(pairs), "", 1.05)
+        ours += rig.launch("paced", rig.coil(), "DEL", pods).each
+        bare += bare_removals(rig, pods).each
+    figure = statistics.median(ours) / statistics.median(bare)
+    rig.add("DEL / bare removal", figure, "", 1.05, note=f"{len(ours)} of each")
 
 
-def bare_removal(rig: Rig, pods) -> float:
-    """Median microseconds of ``ip link delete`` of a device like a pod's, started the same way.
+def bare_removals(rig: Rig, pods) -> Times:
+    """``ip link delete`` of devices like pods', started the same way.
 
     A program that starts and ends leaves work to RCU, which a removal waits for: in a process that
     removes one device after another it takes some milliseconds less.
     """
     names = rig.host.run(sys.executable, BARE, *(str(pod.path) for pod in pods)).stdout.split()
     jobs = "".join(f"remove x {name} -\n" for name in names)
-    return rig.start_jobs("paced", Path("/usr/sbin/ip"), "/dev/null", jobs).p50
+    return rig.start_jobs("paced", Path("/usr/sbin/ip"), "/dev/null", jobs)
 
 
 def together(rig: Rig, rounds: int) -> None:
