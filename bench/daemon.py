@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bench.rig import Rig
 
-IDLE_SECONDS = 20
+IDLE_SECONDS = 60
+"""Two periods of repair and of asking the store."""
 
 
 def _pid(rig: Rig) -> int:
