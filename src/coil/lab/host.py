@@ -106,7 +106,7 @@ def cable(one: Host, other: Host, *subnets: str, ifname: str = "up0") -> None:
             host_at.run("ip", "addr", "add", address, "dev", ifname, *nodad)
         host_at.run("ip", "link", "set", ifname, "up")
     # Where both ends have the same index the kernel takes up to a second to use the carrier, unless
-    # somebody reads the link (coil.nodenet.veth.settle_carriers tells why).
+    # somebody reads the link (NetlinkSocket.settle_carrier tells why).
     until(lambda: _carries(one, ifname) and _carries(other, ifname), "the cable carries")
 
 

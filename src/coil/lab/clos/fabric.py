@@ -173,7 +173,7 @@ def _commands(machine: Machine, ends: Sequence[End]) -> Iterator[str]:
 
 
 def _settle(files: Files, links: Sequence[Link]) -> None:
-    """Wait until the links carry. Looking makes it so (coil.nodenet.veth.settle_carriers)."""
+    """Wait until the links carry. Looking makes it so (NetlinkSocket.settle_carrier)."""
     pending = {end.machine for link in links for end in link.ends}
     names = {m: {e.ifname for k in links for e in k.ends if e.machine == m} for m in pending}
 
