@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import structlog
 
 from coil import __version__
 from coil.aggregates.follower import Follower, write_file
@@ -29,7 +28,6 @@ from coil.store.open import opened_store, shown_url
 
 DEFAULT_CONFIG = Path("/etc/coil/coil-aggregates.toml")
 _EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: systemd shows its name
-_log = structlog.get_logger()
 
 
 @click.command(context_settings=CONTEXT)
@@ -108,10 +106,7 @@ async def run(settings: Settings, store: Store, supervisor: Supervisor) -> None:
     supervisor.spawn("watch nodes", view.watch_nodes)
     supervisor.spawn("follow", follower.run)
     supervisor.spawn("watchdog", notifier.watchdog)
-    notifier.ready()
-    _log.info("serving", version=__version__, store=shown_url(settings.store))
-    await supervisor.wait_stopping()
-    notifier.stopping()
+    await notifier.serve(supervisor, store=shown_url(settings.store))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import asyncio
 
 import structlog
 
-from coil import __version__
 from coil.controller.api import Api
 from coil.controller.leader import Leadership
 from coil.controller.metrics import Metrics
@@ -64,10 +63,7 @@ async def run(
         supervisor.spawn("lead", leadership.run)
         supervisor.spawn("passes", passes.run)
         supervisor.spawn("watchdog", notifier.watchdog)
-        notifier.ready()
-        _log.info("serving", version=__version__, store=shown_url(settings.store))
-        await supervisor.wait_stopping()
-        notifier.stopping()
+        await notifier.serve(supervisor, store=shown_url(settings.store))
         supervisor.end_tasks()
         await leadership.resign()
 

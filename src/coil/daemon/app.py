@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from coil import __version__
 from coil.daemon.api import Api
 from coil.daemon.attach import Attacher
 from coil.daemon.blocks import BlockKeeper
@@ -317,7 +316,4 @@ async def _serve(settings: Settings, parts: _Parts, supervisor: Supervisor) -> N
         gc.collect()
         gc.freeze()
         parts.api.is_ready = True
-        notifier.ready()
-        _log.info("serving", version=__version__, socket=str(settings.socket))
-        await supervisor.wait_stopping()
-        notifier.stopping()
+        await notifier.serve(supervisor, socket=str(settings.socket))

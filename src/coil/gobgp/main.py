@@ -100,10 +100,7 @@ async def _run(settings: Settings, supervisor: Supervisor) -> None:
             await keeper.synced.wait()
     except TimeoutError:
         _log.warning("gobgpd does not answer; routes stay as they are")
-    notifier.ready()
-    _log.info("serving", version=__version__)
-    await supervisor.wait_stopping()
-    notifier.stopping()
+    await notifier.serve(supervisor)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,13 @@ import os
 import socket
 from collections.abc import Mapping
 
+import structlog
+
+from coil import __version__
+from coil.process.supervise import Supervisor
+
+_log = structlog.get_logger()
+
 
 class Notifier:
     """Sends datagrams to NOTIFY_SOCKET. Never raises: a deaf manager is no reason to fail."""
@@ -17,6 +24,16 @@ class Notifier:
         if self._address.startswith("@"):
             self._address = "\0" + self._address[1:]
         self._watchdog_seconds = _watchdog_seconds(environment)
+
+    async def serve(self, supervisor: Supervisor, **about: str) -> None:
+        """Tell that the program serves, also the log with what is said ``about`` it, until its end.
+
+        Returns when the program is told to stop.
+        """
+        self.ready()
+        _log.info("serving", version=__version__, **about)
+        await supervisor.wait_stopping()
+        self.stopping()
 
     def ready(self) -> None:
         """The program serves."""

@@ -6,7 +6,6 @@ import asyncio
 
 import structlog
 
-from coil import __version__
 from coil.process.notify import Notifier
 from coil.process.problems import Problems
 from coil.process.supervise import Supervisor
@@ -37,7 +36,4 @@ async def run(settings: Settings, store: Store, supervisor: Supervisor) -> None:
             await keeper.synced.wait()
     except TimeoutError:
         _log.warning("store does not answer; routes stay as they are")
-    notifier.ready()
-    _log.info("serving", version=__version__, store=shown_url(settings.store))
-    await supervisor.wait_stopping()
-    notifier.stopping()
+    await notifier.serve(supervisor, store=shown_url(settings.store))
