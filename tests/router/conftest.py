@@ -20,6 +20,7 @@ from daemon.conftest import Machine, machines, pods
 __all__ = ["machines", "pods"]
 
 ETCD = "172.30.0.100"
+SWITCH_MAC = "02:00:00:00:00:01"
 TABLE = 117
 
 
@@ -112,7 +113,9 @@ class Segment:
 def segment(machines):
     with ExitStack() as stack:
         switch = stack.enter_context(new_host("coil-switch"))
-        switch.run("ip", "link", "add", "br0", "type", "bridge")
+        # Left alone a bridge takes the lowest MAC of its ports, so a new port may change it, and
+        # what a node learnt less than a second ago does not change with it (arp's locktime).
+        switch.run("ip", "link", "add", "br0", "address", SWITCH_MAC, "type", "bridge")
         switch.run("ip", "addr", "add", f"{ETCD}/24", "dev", "br0")
         switch.run("ip", "link", "set", "br0", "up")
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="etcd-", dir="/dev/shm"))
