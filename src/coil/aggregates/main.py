@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from coil import __version__
 from coil.aggregates.follower import Follower, write_file
 from coil.aggregates.settings import DEFAULT_FILE, Settings
 from coil.aggregates.view import View
-from coil.domain.errors import CoilError, ConfigError, InvalidName
 from coil.domain.names import parse_rack_name
-from coil.process import logging
 from coil.process.notify import Notifier
-from coil.process.options import CONTEXT, config_option, log_options
 from coil.process.problems import Problems
 from coil.process.supervise import Supervisor, supervise
+from coil.program import program, start
 from coil.routing.bird import aggregates_config
 from coil.speakers.bird import DEFAULT_SOCKET
 from coil.store.contract import Store
 from coil.store.open import opened_store, shown_url
 
-DEFAULT_CONFIG = Path("/etc/coil/coil-aggregates.toml")
-_EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: systemd shows its name
 
-
-@click.command(context_settings=CONTEXT)
-@click.version_option(__version__, prog_name="coil-aggregates")
-@config_option(DEFAULT_CONFIG)
+@program("coil-aggregates")
 @click.option("--rack", required=True, help="The rack of this ToR, as its nodes name it.")
 @click.option("--store", default="", help="URL of the store that all nodes share.")
 @click.option(
@@ -63,25 +53,17 @@ _EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: systemd shows its name
     show_default=True,
     help="Seconds an aggregate must be usable before it is announced.",
 )
-@log_options
-@click.option("--print-config", is_flag=True, help="Print the settings in force and exit.")
-def main(config: Path, *, print_config: bool, **options: Any) -> None:
+def main(**options: Any) -> None:
     """Announce a rack's ranges as prefixes, while this ToR reaches every block in them.
 
     Every option can be set by COIL_<OPTION> in the environment, too, or in the config file. What
     is announced stays as it is when this program ends.
     """
-    del config  # its callback has used it
-    logging.configure(level=options["log_level"], fmt=options["log_format"])
-    try:
-        settings = Settings(rack=parse_rack_name(options.pop("rack")), **options)
-        if print_config:
-            click.echo(json.dumps(settings.shown(), indent=2))
-        else:
-            asyncio.run(serve(settings))
-    except CoilError as exc:
-        click.echo(f"coil-aggregates: {exc.message}", err=True)
-        sys.exit(_EXIT_CONFIG if isinstance(exc, ConfigError | InvalidName) else 1)
+    start(options, _read_settings, lambda settings: asyncio.run(serve(settings)))
+
+
+def _read_settings(*, rack: str, **options: Any) -> Settings:
+    return Settings(rack=parse_rack_name(rack), **options)
 
 
 async def serve(settings: Settings) -> None:

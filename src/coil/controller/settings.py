@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from coil.domain.errors import ConfigError
-from coil.process.options import parse_endpoint
+from coil.program import parse_endpoint
 from coil.store.open import DEFAULT_STORE, shown_url
 
 DEFAULT_GRACE = 300.0
@@ -53,10 +53,7 @@ class Settings:
 
     def metrics_endpoint(self) -> tuple[str, int]:
         """Host and port of ``metrics_addr``. Raises ConfigError."""
-        try:
-            return parse_endpoint(self.metrics_addr)
-        except ValueError as exc:
-            raise ConfigError(f"metrics-addr {exc}") from exc
+        return parse_endpoint("metrics-addr", self.metrics_addr)
 
     def shown(self) -> dict[str, object]:
         """As ``--print-config`` prints them: flags' names, plain values."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -12,28 +11,22 @@ from typing import Any
 import click
 import structlog
 
-from coil import __version__
 from coil.daemon import app
 from coil.daemon.collect import GcMode
 from coil.daemon.settings import DEFAULT_SOCKET, DEFAULT_STATE_DIR, Settings
 from coil.daemon.steps import StepHook, no_step
-from coil.domain.errors import CoilError, ConfigError, InvalidName
+from coil.domain.errors import ConfigError, InvalidName
 from coil.domain.names import NodeName, RackName, parse_node_name, parse_rack_name
 from coil.nodenet.plan import Tables
-from coil.process import logging
-from coil.process.options import CONTEXT, config_option, log_options, node_name_option
 from coil.process.supervise import supervise
+from coil.program import node_name_option, program, start
 from coil.store.open import DEFAULT_STORE, opened_store
 
-DEFAULT_CONFIG = Path("/etc/coil/coild.toml")
 DEFAULT_RACK_FILE = Path("/etc/coil/rack")
-_EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: systemd shows its name
 _log = structlog.get_logger()
 
 
-@click.command(context_settings=CONTEXT)
-@click.version_option(__version__, prog_name="coild")
-@config_option(DEFAULT_CONFIG)
+@program("coild")
 @node_name_option
 @click.option("--rack", default="", help="This node's rack. [default: none, or --rack-file's]")
 @click.option(
@@ -109,30 +102,23 @@ _log = structlog.get_logger()
     show_default=True,
     help="Seconds between passes of repair, sync and housekeeping.",
 )
-@log_options
-@click.option("--print-config", is_flag=True, help="Print the settings in force and exit.")
-def main(config: Path, *, print_config: bool, **options: Any) -> None:
+def main(**options: Any) -> None:
     """Serve the CNI plugin of this node: addresses, links and routes of its pods.
 
     Every option can be set by COIL_<OPTION> in the environment, too, or in the config file.
     """
-    del config  # its callback has used it
-    logging.configure(level=options["log_level"], fmt=options["log_format"])
-    try:
-        settings = read_settings(options)
-        if print_config:
-            click.echo(json.dumps(settings.shown(), indent=2))
-            return
-        # Threads that return from a system call wait for the interpreter's lock at most this
-        # long; the default of 5 ms would be most of an ADD.
-        sys.setswitchinterval(0.0005)
-        asyncio.run(serve(settings))
-    except CoilError as exc:
-        click.echo(f"coild: {exc.message}", err=True)
-        sys.exit(_EXIT_CONFIG if isinstance(exc, ConfigError) else 1)
+    start(options, read_settings, run)
 
 
-def read_settings(options: dict[str, Any]) -> Settings:
+def run(settings: Settings) -> None:
+    """Be coild until told to stop."""
+    # Threads that return from a system call wait for the interpreter's lock at most this long; the
+    # default of 5 ms would be most of an ADD.
+    sys.setswitchinterval(0.0005)
+    asyncio.run(serve(settings))
+
+
+def read_settings(**options: Any) -> Settings:
     """Settings out of the command's parameters. Raises ConfigError."""
     tables = Tables(**{field.name: options.pop(field.name) for field in fields(Tables)})
     name = options.pop("node_name")

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import click
 import structlog
 
-from coil import __version__
-from coil.domain.errors import CoilError, ConfigError
 from coil.gobgp.keeper import Keeper
 from coil.gobgp.settings import RTPROT_BGP, Settings
 from coil.nodenet.netlink import NetlinkSocket
 from coil.nodenet.ways import sync_ways
-from coil.process import logging
 from coil.process.notify import Notifier
-from coil.process.options import CONTEXT, config_option, log_options
 from coil.process.problems import Problems
 from coil.process.supervise import Supervisor, supervise
+from coil.program import program, start
 from coil.routing.gobgp import API
 from coil.routing.model import EXPORT_PROTOCOL, EXPORT_TABLE, MAIN_TABLE
 
-DEFAULT_CONFIG = Path("/etc/coil/coil-gobgp.toml")
-_EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: systemd shows its name
 _FIRST_PASS_SECONDS = 2.0
 """How long the start waits for gobgpd."""
 _log = structlog.get_logger()
@@ -53,32 +45,16 @@ def _options(command: click.decorators.FC) -> click.decorators.FC:
     return command
 
 
-@click.command(context_settings=CONTEXT)
-@click.version_option(__version__, prog_name="coil-gobgp")
-@config_option(DEFAULT_CONFIG)
+@program("coil-gobgp")
 @_options
-@log_options
-@click.option("--print-config", is_flag=True, help="Print the settings in force and exit.")
 @click.option("--flush", is_flag=True, help="Remove all routes of this program and exit.")
-def main(config: Path, *, print_config: bool, flush: bool, **options: Any) -> None:
+def main(*, flush: bool, **options: Any) -> None:
     """Give gobgpd this machine's loopbacks and coild's blocks, and the kernel gobgpd's routes.
 
     Every option can be set by COIL_<OPTION> in the environment, too, or in the config file. The
     routes stay when this program ends: nothing is cut off by a restart.
     """
-    del config  # its callback has used it
-    logging.configure(level=options["log_level"], fmt=options["log_format"])
-    try:
-        settings = Settings(**options)
-        if print_config:
-            click.echo(json.dumps(settings.shown(), indent=2))
-        elif flush:
-            _flush(settings)
-        else:
-            asyncio.run(supervise(lambda supervisor: _run(settings, supervisor)))
-    except CoilError as exc:
-        click.echo(f"coil-gobgp: {exc.message}", err=True)
-        sys.exit(_EXIT_CONFIG if isinstance(exc, ConfigError) else 1)
+    start(options, Settings, _flush if flush else _run)
 
 
 def _flush(settings: Settings) -> None:
@@ -87,7 +63,11 @@ def _flush(settings: Settings) -> None:
     click.echo(f"{changes.removed} routes removed from the main table")
 
 
-async def _run(settings: Settings, supervisor: Supervisor) -> None:
+def _run(settings: Settings) -> None:
+    asyncio.run(supervise(lambda supervisor: run(settings, supervisor)))
+
+
+async def run(settings: Settings, supervisor: Supervisor) -> None:
     """Be coil-gobgp until told to stop; the routes stay."""
     notifier = Notifier()
     keeper = Keeper(settings, Problems(), notifier.status)
