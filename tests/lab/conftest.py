@@ -54,7 +54,7 @@ def name():
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared():
     """A lab of 2 spines, 2 racks, 2 nodes each, dual stack; tests leave it whole."""
     with lab_name() as made:
