@@ -147,6 +147,7 @@ def test_what_the_netconf_may_not_say(suite):
         ({"ipam": {"type": "host-local"}}, 2),
         ({"runtimeConfig": {"ips": ["10.66.0.9/32"]}}, 2),
         ({"args": {"cni": {"ips": ["10.66.0.9"]}}}, 2),
+        ({"runtimeConfig": {"mac": "02:00:00:00:00:09"}}, 2),
         ({"capabilities": {"portMappings": True}, "x": {"y": [1]}, "dns": {}, "ipam": {}}, 0),
         ({"runtimeConfig": {"portMappings": [{"hostPort": 80}]}}, 0),
         ({"pool": "", "mtu": 0, "timeout": None, "prevResult": None}, 0),

@@ -21,8 +21,10 @@ PROGRAMS = {
     "coil-lab": "lab.clos",
 }
 FOR_USERS = [page for page in PAGES if page.stem not in {"testing", "bench"}]
-OF_OTHERS = {"--unix-socket", "--now", "--network", "--prefix", "--api-hosts"}
-"""curl's, systemctl's, podman's, etcdctl's, gobgpd's."""
+OF_OTHERS = {"--unix-socket", "--now", "--prefix", "--api-hosts"} | {
+    "--network", "--ip", "--mac-address",
+}  # fmt: skip
+"""curl's, systemctl's, etcdctl's, gobgpd's; podman's."""
 
 
 def anchors(page):

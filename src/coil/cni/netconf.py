@@ -81,21 +81,30 @@ def parse_netconf(found: Mapping[str, object], *, gives: bool = True) -> Netconf
     )
 
 
-def check_supported(found: Mapping[str, object]) -> None:
+def check_supported(found: Mapping[str, object], arguments: Mapping[str, str]) -> None:
     """Refuse what would otherwise be silently ignored: foreign IPAM, a wish for an address.
 
-    Raises UnsupportedField.
+    ``arguments``: of CNI_ARGS. Raises UnsupportedField.
     """
     ipam = found.get("ipam")
     if isinstance(ipam, dict) and ipam.get("type"):
         raise UnsupportedField(
             f"ipam type {str(ipam['type'])[:40]!r}: coil gives addresses itself; remove ipam"
         )
-    for place in (found.get("runtimeConfig"), _sub(found.get("args"), "cni")):
-        wished = _sub(place, "ips")
+    places = (found.get("runtimeConfig"), _sub(found.get("args"), "cni"))
+    # IP is how runtimes wish for one address (podman run --ip), ips for several.
+    for wished in (*(_sub(place, "ips") for place in places), arguments.get("IP")):
         if wished:
             raise UnsupportedField(
-                f"ips {str(wished)[:80]}: coil chooses addresses; use a pool of your own instead"
+                f"address {str(wished)[:80]}: coil chooses addresses; use a pool of your own "
+                "instead"
+            )
+    # Not MAC in CNI_ARGS: every plugin of the chain gets that, and tuning does it.
+    for mac in (_sub(place, "mac") for place in places):
+        if mac:
+            raise UnsupportedField(
+                f"mac {str(mac)[:80]}: coil makes MAC addresses itself; give the capability mac to "
+                "tuning, behind coil"
             )
 
 

@@ -73,13 +73,13 @@ def parse_request(variables: Mapping[str, str], body: bytes) -> Request:
         raise IncompatibleVersion(f"cniVersion {version} has no {command.value}")
     key = _key(variables) if command in _KEYED else None
     netns = _netns(variables) if command in _IN_NETNS else ""
-    pod = parse_pod(variables.get("CNI_ARGS", "")) if command is Command.ADD else Pod()
+    arguments = parse_arguments(variables.get("CNI_ARGS", "")) if command is Command.ADD else {}
     netconf = parse_netconf(found, gives=command in _GIVING)
     if command is Command.ADD:
-        check_supported(found)
+        check_supported(found, arguments)
     if command is Command.CHECK and netconf.prev_result is None:
         raise BadNetconf("prevResult is required for CHECK")
-    return Request(command, netconf, key, netns, pod)
+    return Request(command, netconf, key, netns, pod_of(arguments))
 
 
 def _asked_version(found: Mapping[str, object]) -> str:
@@ -119,10 +119,10 @@ def _netns(variables: Mapping[str, str]) -> str:
     return path
 
 
-def parse_pod(cni_args: str) -> Pod:
-    """The pod that CNI_ARGS (``KEY=VALUE;KEY=VALUE``) names. Raises BadEnvironment.
+def parse_arguments(cni_args: str) -> dict[str, str]:
+    """CNI_ARGS (``KEY=VALUE;KEY=VALUE``). Raises BadEnvironment.
 
-    Other keys are not ours to judge, whether IgnoreUnknown is there or not.
+    Keys that are not known are not ours to judge, whether IgnoreUnknown is there or not.
     """
     found: dict[str, str] = {}
     for pair in filter(None, cni_args.split(";")):
@@ -130,10 +130,15 @@ def parse_pod(cni_args: str) -> Pod:
         if not equals or not key:
             raise BadEnvironment(f"CNI_ARGS must be KEY=VALUE pairs, not {pair[:80]!r}")
         found[key] = printable(value)[:_MAX_POD_NAME]
+    return found
+
+
+def pod_of(arguments: Mapping[str, str]) -> Pod:
+    """The pod that the arguments name."""
     return Pod(
-        found.get("K8S_POD_NAMESPACE", ""),
-        found.get("K8S_POD_NAME", ""),
-        found.get("K8S_POD_UID", ""),
+        arguments.get("K8S_POD_NAMESPACE", ""),
+        arguments.get("K8S_POD_NAME", ""),
+        arguments.get("K8S_POD_UID", ""),
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from coil.cni import versions
 from coil.cni.errors import CniError
-from coil.cni.request import Command, parse_pod, parse_request
+from coil.cni.request import Command, parse_arguments, parse_request, pod_of
 
 KEYED = {"CNI_CONTAINERID": "c1", "CNI_IFNAME": "eth0"}
 FULL = {**KEYED, "CNI_NETNS": "/run/netns/x"}
@@ -134,6 +134,8 @@ def test_what_is_not_a_json_object_is_undecodable(body):
         ("ipam", {"type": "host-local"}, 2),
         ("runtimeConfig", {"ips": ["10.0.0.1"]}, 2),
         ("args", {"cni": {"ips": ["10.0.0.1"]}}, 2),
+        ("runtimeConfig", {"mac": "02:00:00:00:00:01"}, 2),
+        ("args", {"cni": {"mac": "02:00:00:00:00:01"}}, 2),
     ],
 )
 def test_an_impossible_value_is_refused_by_its_key(key, value, expected):
@@ -179,8 +181,17 @@ def test_gc_takes_both_spellings_and_null_for_none(key):
     ],
 )
 def test_the_pod_is_read_from_what_runtimes_send(text, namespace, name, uid):
-    pod = parse_pod(text)
+    pod = pod_of(parse_arguments(text))
     assert (pod.namespace, pod.name, pod.uid) == (namespace, name, uid)
+
+
+def test_a_wish_for_an_address_is_refused_one_for_a_mac_is_left_to_tuning():
+    variables = {**FULL, "CNI_COMMAND": "ADD", "CNI_ARGS": "IgnoreUnknown=1;IP=10.0.0.1"}
+    found, message = code(variables, conf())
+    assert found == 2
+    assert "10.0.0.1" in message
+    assert parse_request({**variables, "CNI_COMMAND": "DEL"}, conf()).key
+    assert parse_request({**variables, "CNI_ARGS": "MAC=02:00:00:00:00:01"}, conf()).key
 
 
 @given(
