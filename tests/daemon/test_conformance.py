@@ -128,6 +128,18 @@ def test_variables_of_each_verb(suite, command):
                 assert name in printed["msg"]
 
 
+@pytest.mark.parametrize("command", ["ADD", "DEL"])
+def test_variables_as_long_as_the_kernel_lets_them_be(suite, command):
+    longest = 128 * 1024 - len("CNI_CONTAINERID=") - 1
+    odd = "\u00e4" * (longest // 2)  # each byte triples on its way
+    conf = suite.conf("1.1.0")
+    for name in ("CNI_ARGS", "CNI_PATH"):
+        suite.expect(0, f"long {name}", command, conf, **{name: f"A={odd[2:]}"})
+    for name in NEEDED[command]:
+        suite.expect(4, f"long {name}", command, conf, **{name: "/" + odd[1:]})
+    suite.expect(4, "all long", command, conf, **dict.fromkeys(OPTIONAL, odd))
+
+
 def test_what_the_netconf_may_not_say(suite):
     for more, code in (
         ({"name": None}, 7),

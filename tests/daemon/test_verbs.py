@@ -53,6 +53,19 @@ def test_check_tells_what_is_wrong(machine):
     assert machine.cni("CHECK", "c1", pod, prevResult=added.json).code == 3
 
 
+@pytest.mark.parametrize("wrong", ["via 10.9.9.9 dev eth0", "dev eth0", ""])
+def test_check_tells_a_default_route_that_does_not_lead_to_the_gateway(machine, wrong):
+    pod = machine.pods()
+    told = machine.add("c1", pod).json
+    pod.run("ip", "route", "add", "10.9.9.9", "dev", "eth0")
+    pod.run("ip", "route", "del", "default")
+    if wrong:
+        pod.run("ip", "route", "add", "default", *wrong.split())
+    reply = machine.cni("CHECK", "c1", pod, prevResult=told)
+    assert reply.code == 100
+    assert "169.254.1.1" in reply.json["msg"]
+
+
 BROKEN = {
     "rule of priority 2000": ("ip", "rule", "del", "priority", "2000"),
     "does not forward IPv6": ("sysctl", "-qw", "net.ipv6.conf.all.forwarding=0"),
@@ -107,6 +120,16 @@ def test_a_pod_can_have_two_interfaces_that_both_answer(machine):
         other.run("ping", "-c1", "-W2", address)
     machine.delete("c1", pod)
     other.run("ping", "-c1", "-W2", second.addresses[0])
+
+
+def test_an_interface_of_another_network_is_no_repeat(machine):
+    pod = machine.pods()
+    told = machine.add("c1", pod)
+    refused = machine.cni("ADD", "c1", pod, name="another-network")
+    assert refused.code == 4
+    assert "CNI_IFNAME" in refused.json["msg"]
+    assert machine.add("c1", pod, name="another-network", ifname="net1").addresses != told.addresses
+    assert machine.cni("CHECK", "c1", pod, prevResult=told.json).code == 0
 
 
 def test_an_interface_of_somebody_else_is_left_alone(machine):

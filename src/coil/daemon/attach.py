@@ -31,7 +31,7 @@ from coil.domain.errors import AddressInUse, AttachmentNotFound, RequestError
 from coil.domain.names import PoolName
 from coil.domain.pool import Pool
 from coil.journal.journal import Journal
-from coil.nodenet.errors import NetnsGone, NetnsInvalid, NetnsSilent
+from coil.nodenet.errors import LinkExists, NetnsGone, NetnsInvalid, NetnsSilent
 from coil.nodenet.inspect import host_faults, node_faults, pod_faults
 from coil.nodenet.netns import NetnsHandle
 from coil.nodenet.observe import HostState, observe
@@ -99,6 +99,7 @@ class Attacher:
             await self._vigil.confirm()
             existing = self._inventory.attachments.get(call.key)
             if existing is not None:
+                _check_network(existing, call)
                 with await self._opener.open(Netns(call.netns_path)) as netns:
                     return self._again(existing, netns)
             pool = self._inventory.choose_pool(call.pool, call.pod.namespace)
@@ -266,6 +267,18 @@ class Attacher:
                 f"this node has no attachment {key}", container_id=key.container_id
             )
         return attachment
+
+
+def _check_network(existing: Attachment, call: AddCall) -> None:
+    """An interface that another network has given is no repeat: its address is of that one's pool.
+
+    Raises LinkExists. Any network may repeat what was recovered from the kernel.
+    """
+    if existing.network not in ("", call.network):
+        raise LinkExists(
+            f"CNI_IFNAME {call.key.ifname} of container {call.key.container_id} is network "
+            f"{existing.network}'s already; give network {call.network} another one"
+        )
 
 
 def _later(say: Callable[[Attachment], None], attachment: Attachment) -> None:

@@ -9,7 +9,7 @@ from coil.nodenet import messages as m
 from coil.nodenet.netlink import NetlinkSocket
 from coil.nodenet.netns import NetnsHandle
 from coil.nodenet.observe import HostLink, HostState
-from coil.nodenet.parse import parse_address, parse_route, parse_rule
+from coil.nodenet.parse import parse_address, parse_gateways, parse_route, parse_rule
 from coil.nodenet.plan import GATEWAYS, HOST_MAC, Tables, host_network
 from coil.nodenet.routes import Network, lacking_rules
 from coil.nodenet.sysctl import forwarding
@@ -104,16 +104,18 @@ def _inside_faults(inside: NetlinkSocket, attachment: Attachment) -> list[str]:
         if (address, address.max_prefixlen) not in there:
             faults.append(f"interface {ifname} lacks address {host_network(address)}")
         if not _has_way_out(inside, address.version, link.ifindex):
-            faults.append(f"interface {ifname} has no IPv{address.version} default route")
+            gateway = GATEWAYS[address.version]
+            faults.append(f"interface {ifname} has no default route via {gateway}")
     return faults
 
 
 def _has_way_out(inside: NetlinkSocket, version: int, ifindex: int) -> bool:
-    """A default route by this link in main, or in a table that some rule looks up."""
+    """A default route by this link to its gateway, in a table that some rule looks up."""
     rules = [parse_rule(p) for k, p in inside.dump(m.dump_rules(version)) if k == m.RTM_NEWRULE]
     for table in {rule.table for rule in rules}:
         for _kind, payload in inside.dump(m.dump_routes(version, table)):
             route = parse_route(payload)
-            if route.network.prefixlen == 0 and ifindex in route.ifindexes:
+            leads_here = route.network.prefixlen == 0 and ifindex in route.ifindexes
+            if leads_here and GATEWAYS[version] in parse_gateways(payload):
                 return True
     return False

@@ -14,8 +14,8 @@ from httptools import (
     parse_url,
 )
 
-MOST_HEAD = 1 << 20
-"""Bytes. An environment string is at most 128 KiB (MAX_ARG_STRLEN) and triples when encoded."""
+MOST_HEAD = 3 << 20
+"""Bytes. CNI has six variables of at most 128 KiB each (MAX_ARG_STRLEN); encoding triples them."""
 MOST_BODY = 1 << 20
 _MOST_FIELDS = 64
 
@@ -90,11 +90,13 @@ class RequestReader:
 
 
 def _split_target(target: bytes) -> tuple[str, dict[str, str]]:
+    # The query first: parse_url() takes 64 KiB only.
+    resource, _, query = target.partition(b"?")
     try:
-        url = parse_url(target)
+        path = parse_url(resource).path or b""
     except HttpParserInvalidURLError as exc:
         raise BadRequest(400, f"the target is no URL: {exc}") from exc
-    return (url.path or b"").decode("latin-1"), _split_query((url.query or b"").decode("latin-1"))
+    return path.decode("latin-1"), _split_query(query.decode("latin-1"))
 
 
 def _split_query(query: str) -> dict[str, str]:

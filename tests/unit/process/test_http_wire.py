@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coil.process.http_wire import MOST_BODY, BadRequest, RequestReader, encode_head
+from coil.process.http_wire import MOST_BODY, MOST_HEAD, BadRequest, RequestReader, encode_head
 
 WHOLE = (
     b"POST /cni?CNI_COMMAND=ADD&CNI_NETNS=%2Frun%2Fnetns%2Fa+b&CNI_ARGS=&x=%ff HTTP/1.1\r\n"
@@ -72,8 +72,8 @@ def test_a_wish_for_another_protocol_is_answered_in_this_one():
         (b"GET http://:x/ HTTP/1.1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nName : value\r\n\r\n", 400),
         (b"GET /?" + b"a=1&" * 70 + b" HTTP/1.1\r\n\r\n", 400),
-        (b"GET /?" + b"x" * (2 << 20), 431),
-        (b"GET / HTTP/1.1\r\nX: " + b"x" * (2 << 20), 431),
+        (b"GET /?" + b"x" * MOST_HEAD, 431),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * MOST_HEAD, 431),
         (b"POST / HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n" + b"x" * (MOST_BODY + 1), 413),
     ],
     ids=lambda value: repr(value)[:40],
