@@ -24,7 +24,7 @@ class Cluster:
     def __init__(self, make, member):
         self._make = make
         self.member = member
-        self.store = f"etcd://{ETCD}:2379/t?timeout=1"
+        self.store = f"etcd://{ETCD}:2379/t"
         self.nodes = []
 
     def node(self, name="", *, pool="", **start):

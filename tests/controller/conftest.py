@@ -21,7 +21,7 @@ from daemon.conftest import machines, pods
 __all__ = ["cluster", "machines", "pods"]
 
 KILLER = (sys.executable, Path(__file__).with_name("killer.py"))
-QUICK = ("--short-grace", "--grace=1.5", "--period=0.5", "--lease=2")
+QUICK = ("--short-grace", "--grace=1.5", "--period=0.5", "--lease=5")
 ADDRESS = "127.0.0.1:9384"
 
 
@@ -40,7 +40,7 @@ class Controller:
             self.process = self.host.start(*program, *where, *QUICK, *options, log=log)
 
     def get(self, path):
-        done = self.host.run("curl", "-s", "-m5", f"http://{ADDRESS}{path}", check=False)
+        done = self.host.run("curl", "-s", "-m20", f"http://{ADDRESS}{path}", check=False)
         return done.stdout if done.returncode == 0 else ""
 
     def status(self):

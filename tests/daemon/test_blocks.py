@@ -50,7 +50,7 @@ def test_a_full_pool_is_said_by_name_with_what_to_do_and_more_subnets_help_at_on
 
 
 def test_a_cooling_address_is_not_given_and_does_not_count_as_free(machines):
-    machine = fresh(machines, "default", "10.66.0.0/31", "--block-bits", "1", "--cool-down", "2s")
+    machine = fresh(machines, "default", "10.66.0.0/31", "--block-bits", "1", "--cool-down", "6s")
     pods = machine.pods(2)
     machine.add("a", pods[0])
     machine.add("b", pods[1])
@@ -60,9 +60,9 @@ def test_a_cooling_address_is_not_given_and_does_not_count_as_free(machines):
     machine.kill()
     machine.start()
     reply = until(
-        lambda: (r := machine.cni("ADD", "c", pods[0])).status == 0 and r, "it has cooled", 10
+        lambda: (r := machine.cni("ADD", "c", pods[0])).status == 0 and r, "it has cooled"
     )
-    assert time.monotonic() - freed >= 1.9
+    assert time.monotonic() - freed >= 5.9
     assert reply.addresses == ["10.66.0.0"]
 
 
@@ -107,7 +107,7 @@ def test_idle_blocks_are_given_back_but_one(machines):
     assert len(machine.listing("block", "list")) >= 3
     for n in range(6):
         machine.delete(f"c{n}")
-    until(lambda: len(machine.listing("block", "list")) == 1, "blocks are given back", 20)
+    until(lambda: len(machine.listing("block", "list")) == 1, "blocks are given back")
     assert len(machine.routes(119)) == 1
     assert len(machine.routes(116)) == 1
 
@@ -126,7 +126,7 @@ def test_a_cordoned_pool_gives_nothing_drains_and_can_be_deleted(machines):
     assert "node1" in in_use.stderr
     pod.run("ping", "-c1", "-W1", "169.254.1.1")
     machine.delete("a")
-    until(lambda: machine.listing("block", "list") == [], "all blocks are given back", 20)
+    until(lambda: machine.listing("block", "list") == [], "all blocks are given back")
     machine.ctl("pool", "delete", "default")
     assert machine.routes(119) == {}
 

@@ -174,7 +174,7 @@ def test_a_release_that_was_cut_off_is_continued(machines, step):
     for plugin in plugins:
         plugin.communicate(timeout=30)
         assert plugin.returncode == 0
-    until(lambda: len(machine.listing("block", "list")) == 1, "blocks are given back", 20)
+    until(lambda: len(machine.listing("block", "list")) == 1, "blocks are given back")
     until(lambda: is_consistent(machine), "all agree")
 
 

@@ -61,5 +61,5 @@ def test_only_our_own_routes_are_made_mended_and_removed(machines):
     pod.run("ping", "-c1", "-W1", "169.254.1.1")
     machine.delete("c1", pod)
     machine.ctl("pool", "cordon", "default")
-    until(lambda: not any(exported(machine).values()), "the block is given back", 30)
+    until(lambda: not any(exported(machine).values()), "the block is given back")
     assert foreign(machine) == before

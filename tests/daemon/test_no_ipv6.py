@@ -10,6 +10,7 @@ import pytest
 
 from coil.lab.node import PROGRAMS
 from coil.lab.wait import until
+from daemon.waiting import SOON
 
 HIDE = 'mount -t tmpfs tmpfs /proc/sys/net/ipv6 && exec env LD_PRELOAD="$0" "$@"'
 KEYS = ("all", "default", "lo")
@@ -40,7 +41,7 @@ def serves_ipv4_alone(machine):
     before = machine.routes(116), machine.routes(119)
     machine.host.run("ip", "route", "flush", "table", "116")
     machine.host.run("ip", "route", "flush", "table", "119")
-    until(lambda: (machine.routes(116), machine.routes(119)) == before, "repaired", 5)
+    until(lambda: (machine.routes(116), machine.routes(119)) == before, "repaired", SOON)
     assert machine.cni("CHECK", "a", first, prevResult=told.json).code == 0
     assert machine.cni("STATUS", version="1.1.0").code == 0
     for pool in ("dual", "six"):
@@ -74,7 +75,7 @@ def ipv6_of_doctor(machine, *before):
 def test_a_host_booted_without_ipv6_serves_ipv4(machines, booted_without):
     machine = made(machines)
     machine.launch(*booted_without, PROGRAMS / "coild")
-    until(machine._serves, "coild serves", 20)
+    until(machine._serves, "coild serves")
     serves_ipv4_alone(machine)
     assert not [rule for rule in machine.host.ip("-6", "rule") if rule["priority"] == 2000]
     assert "switched off at boot" in ipv6_of_doctor(machine, *booted_without)
@@ -104,7 +105,7 @@ def test_a_block_with_ipv6_from_before_stops_nothing(machine, booted_without):
     machine.host.run("ip", "-6", "route", "flush", "table", "116")
     machine.host.run("ip", "-6", "route", "flush", "table", "119")
     machine.launch(*booted_without, PROGRAMS / "coild")
-    until(machine._serves, "coild serves", 20)
+    until(machine._serves, "coild serves")
     assert machine.cni("ADD", "a", pod).code == 101
     machine.add("a", other, pool="four")
     assert problems(machine) == [("pool", "default")]

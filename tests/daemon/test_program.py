@@ -221,7 +221,7 @@ def test_systemd_is_told_when_it_serves(machine, tmp_path):
     machine.stop()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(10)
+        manager.settimeout(30)
         machine.launch("env", f"NOTIFY_SOCKET={tmp_path}/notify", "WATCHDOG_USEC=400000", COILD)
         heard = {manager.recv(200) for _message in range(3)}
         assert {b"READY=1", b"WATCHDOG=1"} <= heard
@@ -237,14 +237,13 @@ def test_a_store_that_cannot_be_read_is_a_problem_and_no_more(machine):
     until(
         lambda: "store" in [p["kind"] for p in machine_status(machine)["problems"]],
         "the problem is shown",
-        30,
     )
     assert machine.cni("STATUS", version="1.1.0").code == 0
     machine.add("a", machine.pods())
     assert machine.routes(119) == {"10.66.0.0/27": "lo"}
     store.rmdir()
     away.rename(store)
-    until(lambda: machine_status(machine)["problems"] == [], "the problem is gone", 30)
+    until(lambda: machine_status(machine)["problems"] == [], "the problem is gone")
 
 
 def machine_status(machine):

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from coil.lab.wait import until
-from daemon.waiting import sent
+from daemon.waiting import SOON, sent
 
 pytestmark = pytest.mark.every_store
 
@@ -20,7 +20,7 @@ def test_a_pods_route_that_an_operator_deleted_is_back(machine):
     machine.add("a", pod)
     before = machine.routes(116)
     machine.host.run("ip", "route", "flush", "table", "116")
-    until(lambda: machine.routes(116) == before, "table 116 is repaired", 3)
+    until(lambda: machine.routes(116) == before, "table 116 is repaired", SOON)
 
 
 def test_export_routes_rules_and_addresses_come_back(machine):
@@ -29,7 +29,7 @@ def test_export_routes_rules_and_addresses_come_back(machine):
     link, exported = machine.links()[0], {machine.networks()[0]: "lo"}
     assert machine.routes(119) == exported
     machine.host.run("ip", "route", "flush", "table", "119")
-    until(lambda: machine.routes(119) == exported, "table 119 is repaired", 3)
+    until(lambda: machine.routes(119) == exported, "table 119 is repaired", SOON)
     machine.host.run("ip", "rule", "del", "priority", "2000")
     until(
         lambda: any(r["priority"] == 2000 for r in machine.host.ip("rule")), "the rule is back", 3
@@ -41,10 +41,10 @@ def test_export_routes_rules_and_addresses_come_back(machine):
             == {"169.254.1.1", "fe80::1"}
         ),
         "addresses are back",
-        3,
+        SOON,
     )
     machine.host.run("ip", "link", "set", link, "down")
-    until(lambda: machine.routes(116).get(address) == link, "the link is up again", 3)
+    until(lambda: machine.routes(116).get(address) == link, "the link is up again", SOON)
     machine.host.run("ping", "-c1", "-W1", address)
 
 
@@ -54,22 +54,22 @@ def test_what_others_put_in_the_place_of_ours_is_put_right(machine):
     told, (address, _) = added.json, added.addresses
     link, before = machine.links()[0], machine.routes(116)
     machine.host.run("ip", "route", "replace", address, "dev", "lo", "table", "116")
-    until(lambda: machine.routes(116) == before, "the pod's route is ours again", 3)
+    until(lambda: machine.routes(116) == before, "the pod's route is ours again", SOON)
     network = machine.networks()[0]
     machine.host.run("ip", "route", "replace", network, "dev", "lo", "table", "119")
     until(
         lambda: machine.host.ip("route", "show", "table", "119")[0].get("protocol") == "30",
         "the block's route is ours again",
-        3,
+        SOON,
     )
     for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
         machine.host.run("sysctl", "-qw", f"{name}=0")
-        until(lambda name=name: machine.host.run("sysctl", "-n", name).stdout == "1\n", name, 3)
+        until(lambda name=name: machine.host.run("sysctl", "-n", name).stdout == "1\n", name, SOON)
     machine.host.run("ip", "link", "set", link, "name", "other0")
     # A new name alone is no event; a repair of something else may have seen it by now.
     machine.host.run("ip", "link", "set", "other0", "down", check=False)
-    until(lambda: machine.links() == [link], "the link has its name again", 3)
-    until(lambda: machine.cni("CHECK", "a", pod, prevResult=told).code == 0, "CHECK", 3)
+    until(lambda: machine.links() == [link], "the link has its name again", SOON)
+    until(lambda: machine.cni("CHECK", "a", pod, prevResult=told).code == 0, "CHECK", SOON)
 
 
 def test_a_deleted_link_is_made_anew_with_the_same_address_and_mac(machine):
@@ -77,8 +77,8 @@ def test_a_deleted_link_is_made_anew_with_the_same_address_and_mac(machine):
     added = machine.add("a", pod)
     mac = pod.ip("link", "show", "eth0")[0]["address"]
     machine.host.run("ip", "link", "del", machine.links()[0])
-    until(machine.links, "the link is back", 3)
-    until(lambda: machine.cni("CHECK", "a", pod, prevResult=added.json).code == 0, "CHECK", 3)
+    until(machine.links, "the link is back", SOON)
+    until(lambda: machine.cni("CHECK", "a", pod, prevResult=added.json).code == 0, "CHECK", SOON)
     assert pod.ip("link", "show", "eth0")[0]["address"] == mac
 
 
@@ -89,7 +89,7 @@ def test_a_host_end_in_another_namespace_is_told_and_mended_once_it_is_back(mach
     added = machine.add("a", pod)
     told, link = added.json, machine.links()[0]
     machine.host.run("ip", "link", "set", link, "netns", elsewhere.name)
-    until(lambda: machine.listing("node", "status")["problems"], "it is told", 5)
+    until(lambda: machine.listing("node", "status")["problems"], "it is told")
     (problem,) = machine.listing("node", "status")["problems"]
     assert problem["subject"] == "a/eth0"
     assert f"lost its other end {link}" in problem["problem"]
@@ -98,13 +98,13 @@ def test_a_host_end_in_another_namespace_is_told_and_mended_once_it_is_back(mach
     assert (refused.code, f"host link {link} is missing" in refused.json["msg"]) == (100, True)
     assert machine.cni("ADD", "a", pod).code == 4
     elsewhere.run("ip", "link", "set", link, "netns", machine.host.name)
-    until(lambda: machine.cni("CHECK", "a", pod, prevResult=told).code == 0, "mended", 5)
-    until(lambda: not machine.listing("node", "status")["problems"], "no problem is left", 5)
+    until(lambda: machine.cni("CHECK", "a", pod, prevResult=told).code == 0, "mended")
+    until(lambda: not machine.listing("node", "status")["problems"], "no problem is left")
     machine.host.run("ping", "-c1", "-W1", added.addresses[0])
     machine.host.run("ip", "link", "set", link, "netns", elsewhere.name)
     machine.delete("a", pod)
     assert machine.used() == {}
-    until(lambda: not machine.listing("node", "status")["problems"], "it went with its pod", 5)
+    until(lambda: not machine.listing("node", "status")["problems"], "it went with its pod")
 
 
 def test_routes_that_are_not_ours_are_left_alone(machine):
@@ -213,9 +213,9 @@ def test_a_full_disk_stops_new_pods_and_nothing_else(tiny_state):
     assert refused.code == 5
     assert "space" in refused.json["msg"]
     assert len(machine.links()) == 1
-    until(lambda: machine.cni("STATUS", version="1.1.0").code == 50, "STATUS tells", 15)
+    until(lambda: machine.cni("STATUS", version="1.1.0").code == 50, "STATUS tells")
     machine.host.run("ip", "route", "flush", "table", "116")
-    until(lambda: machine.cni("CHECK", "a", first, prevResult=told).code == 0, "repaired", 5)
+    until(lambda: machine.cni("CHECK", "a", first, prevResult=told).code == 0, "repaired")
     machine.kill()
     machine.start("--period=0.5")
     assert list(machine.used().values()) == ["a"]
@@ -223,7 +223,7 @@ def test_a_full_disk_stops_new_pods_and_nothing_else(tiny_state):
     machine.delete("b", second)
     machine.add("b", second)
     machine.delete("a", first)
-    until(lambda: machine.cni("STATUS", version="1.1.0").code == 0, "all is well", 15)
+    until(lambda: machine.cni("STATUS", version="1.1.0").code == 0, "all is well")
     assert list(machine.used().values()) == ["b"]
     assert list((machine.directory / "state").glob("*corrupt*")) == []
 
@@ -258,7 +258,7 @@ def test_a_block_the_store_gave_away_is_fenced_and_its_pods_can_still_go(machine
     with contextlib.closing(sqlite3.connect(machine.directory / "store.db")) as store:
         store.execute("UPDATE blocks SET node = 'thief', revision = revision + 100")
         store.commit()
-    until(lambda: "10.66.0.0/27" not in machine.routes(119), "the route is withdrawn", 5)
+    until(lambda: "10.66.0.0/27" not in machine.routes(119), "the route is withdrawn", SOON)
     assert machine.routes(116)["10.66.0.0"] == machine.links()[0]
     again = machine.cni("ADD", "a", first)
     assert (again.code, "10.66.0.0 is not this node's" in again.json["msg"]) == (102, True)

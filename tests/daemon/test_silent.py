@@ -14,6 +14,7 @@ from coil.domain.attachment import Netns
 from coil.lab.host import host
 from coil.lab.wait import until
 from coil.nodenet.netns import NetnsHandle, NetnsStuck
+from daemon.waiting import SOON
 
 
 @contextlib.contextmanager
@@ -48,7 +49,7 @@ def test_paths_that_never_answer_delay_nobody(machine, silent):
     waiting = [machine.spawn("ADD", f"s{n}", silent / f"ns{n}") for n in range(2 * THREADS)]
     checking = machine.spawn("CHECK", "c", silent / "check", prevResult=looked_for)
     machine.host.run("ip", "route", "flush", "table", "116")
-    until(lambda: machine.cni("CHECK", "a", first, prevResult=told).code == 0, "repaired", 4)
+    until(lambda: machine.cni("CHECK", "a", first, prevResult=told).code == 0, "repaired", SOON)
     machine.add("b", second)
     for process in waiting:
         out, _ = process.communicate(timeout=20)
@@ -90,17 +91,17 @@ def test_pods_whose_paths_fall_silent_keep_nobody_from_being_repaired_or_collect
     with silence(place):
         for link in links:
             machine.host.run("ip", "link", "delete", link)
-        until(lambda: "dead" not in machine.used().values(), "the dead are collected", 20)
+        until(lambda: "dead" not in machine.used().values(), "the dead are collected")
         machine.host.run("ip", "route", "flush", "table", "116")
-        until(lambda: machine.cni("CHECK", "a", pod, prevResult=told).code == 0, "repaired", 4)
+        until(lambda: machine.cni("CHECK", "a", pod, prevResult=told).code == 0, "repaired", SOON)
         status = machine.listing("node", "status")
         told_of = {p["subject"] for p in status["problems"] if "does not answer" in p["problem"]}
         assert told_of == {f"s{n}/eth0" for n in range(count)}
         machine.delete("s0")
         assert len(machine.used()) == count  # silence is no evidence that they are gone
     (place / "ns0").unlink()
-    until(lambda: len(machine.links()) == count, "links are made anew", 10)
-    until(lambda: not machine.listing("node", "status")["problems"], "no problem is left", 10)
+    until(lambda: len(machine.links()) == count, "links are made anew")
+    until(lambda: not machine.listing("node", "status")["problems"], "no problem is left")
 
 
 def test_a_thread_that_is_lost_in_a_namespace_is_replaced_by_one_at_home(pods):

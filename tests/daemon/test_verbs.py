@@ -6,7 +6,7 @@ import pytest
 
 from coil.cni import versions
 from coil.lab.wait import until
-from daemon.waiting import changed_while_waiting
+from daemon.waiting import SOON, changed_while_waiting
 
 pytestmark = pytest.mark.every_store
 
@@ -91,8 +91,8 @@ def test_check_tells_what_is_wrong_outside_of_the_pods_own_link(machine, fault):
         )
         return reply.code == 100 and sentence in reply.json["msg"]
 
-    until(is_told, "CHECK tells", 20)
-    until(lambda: machine.cni("CHECK", "c1", pod, prevResult=told).code == 0, "repaired", 5)
+    until(is_told, "CHECK tells")
+    until(lambda: machine.cni("CHECK", "c1", pod, prevResult=told).code == 0, "repaired", SOON)
 
 
 def test_check_compares_with_the_previous_result(machine):

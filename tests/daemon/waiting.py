@@ -1,10 +1,13 @@
-"""Requests that are on their way to coild while it stands still."""
+"""For how long a test waits, and requests that are on their way to coild while it stands still."""
 
 from __future__ import annotations
 
 import signal
 
 from coil.lab.wait import until
+
+SOON = 10.0
+"""Seconds, a third of the period of coild's passes: what is mended by then was told by an event."""
 
 
 def sent(pid):

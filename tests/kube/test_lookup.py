@@ -64,9 +64,9 @@ def test_coild_finds_etcd_again_where_it_has_moved_and_needs_the_api_server_for_
     etcd.client_port = 3379
     etcd.start([etcd])
     etcd.wait_ready()
-    until(lambda: "@etcd.apps" in str(problems(machine)), "the outage is told", 20)
+    until(lambda: "@etcd.apps" in str(problems(machine)), "the outage is told")
     kube.put_endpoints("etcd", "apps", 3379)
-    until(lambda: problems(machine) == [], "etcd is found again", 30)
+    until(lambda: problems(machine) == [], "etcd is found again")
     assert exported(machine) >= before
     for number in range(6, 11):
         machine.add(f"c{number}", pods())

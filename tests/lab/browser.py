@@ -133,7 +133,7 @@ def driver(host):
     )
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        until(lambda: is_ready(host), "chromedriver is ready", 30)
+        until(lambda: is_ready(host), "chromedriver is ready")
         yield
     finally:
         process.send_signal(signal.SIGKILL)

@@ -31,7 +31,7 @@ def demo():
     with subprocess.Popen(
         DEMO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
-        (name,) = until(lambda: demos() - others, "it has begun", 30)
+        (name,) = until(lambda: demos() - others, "it has begun")
         assert traces(name)
         yield process, name
 

@@ -36,7 +36,7 @@ def spine_of(lab, one, other):
         hops = trace(one, other.addresses[0], names)
         return next((hop.name for hop in hops if hop.name.startswith("spine")), None)
 
-    return until(find, "a spine answers", 20)
+    return until(find, "a spine answers")
 
 
 def problems(node, names):
@@ -78,7 +78,7 @@ def test_a_rack_loses_its_tor_and_keeps_its_blocks(lab):
         with pings(*near) as unaware, lost(faults.fail_router, faults.heal_router, "tor2"):
             until(lambda: alive(watcher) == {"r1n1", "r1n2"}, "a rack is missing", 40)
             for name in cut:
-                until(lambda node=churn.nodes[name]: not node.exported(), f"{name} withdraws", 20)
+                until(lambda node=churn.nodes[name]: not node.exported(), f"{name} withdraws")
             told = until(lambda: problems(watcher, cut), "the controller tells", 60)
             for name in ("r1n1", "r1n2"):
                 churn.wait_more_on(name, 10)

@@ -114,7 +114,7 @@ def test_a_node_loses_its_power_and_its_blocks_and_comes_back(lab):
             until(lambda: not blocks_of(watcher, "r2n1"), "its blocks are taken", 60)
             taken_by_others(churn, "r2n1", blocks)
             churn.wait_more(10)
-        until(lambda: alive(watcher) == set(churn.nodes), "it is back", 30)
+        until(lambda: alive(watcher) == set(churn.nodes), "it is back")
         churn.wait_more_on("r2n1", 5, seconds=60)
         churn.end()
         churn.check_settled()
@@ -133,7 +133,7 @@ def test_a_node_loses_its_cable_and_its_blocks_and_fences_itself(lab):
         with without_cable(lab, "tor2", "r2n2"):
             blocks = lost.exported()
             assert blocks
-            until(lambda: not lost.exported(), "it withdraws what nobody can hear", 30)
+            until(lambda: not lost.exported(), "it withdraws what nobody can hear")
             until(lambda: not blocks_of(watcher, "r2n2"), "its blocks are taken", 60)
             taken_by_others(churn, "r2n2", blocks)
             churn.wait_more(10)

@@ -76,7 +76,7 @@ class Segment:
         self._make = make
         self.switch = switch
         self.member = member
-        self.store = f"etcd://{ETCD}:2379/t?timeout=1"
+        self.store = f"etcd://{ETCD}:2379/t"
         self.nodes = []
 
     def node(self, *, pool="", period="1"):

@@ -169,10 +169,10 @@ def test_a_rack_is_one_prefix_and_falls_apart_only_where_a_node_is_lost(rack):
     with rack.traffic(stay[0], stay[1]) as lost:
         for tor in TORS:
             rack.fabric.members[tor].host.run("ip", "link", "set", "node2", "down")
-        until(lambda: not rack.at_peace(), "the prefix is gone", 30)
-        until(lambda: covered(rack, own), "what is left covers what is reached", 30)
+        until(lambda: not rack.at_peace(), "the prefix is gone")
+        until(lambda: covered(rack, own), "what is left covers what is reached")
         gone = rack.blocks("node2")
-        until(lambda: not any(covers(rack, network) for network in gone), "and nothing else", 30)
+        until(lambda: not any(covers(rack, network) for network in gone), "and nothing else")
         for tor in TORS:
             rack.fabric.members[tor].host.run("ip", "link", "set", "node2", "up")
         until(rack.at_peace, "the rack is one prefix again", 60)
@@ -180,7 +180,7 @@ def test_a_rack_is_one_prefix_and_falls_apart_only_where_a_node_is_lost(rack):
     spine = rack.fabric.members["spine"]
     assert all(spine.reaches(address) for address in stay)
     # The way back from a node is not what the spine's routes tell of.
-    until(lambda: all(spine.reaches(address) for address in go), "the lost node answers", 30)
+    until(lambda: all(spine.reaches(address) for address in go), "the lost node answers")
 
 
 def covers(rack, network):
@@ -199,8 +199,8 @@ def test_a_tor_that_lost_one_node_leaves_it_to_the_other(rack):
     """Traffic to the node takes the other ToR, as do the blocks the two ToRs both have."""
     far = rack.addresses["node2"]
     rack.fabric.members["tor1"].host.run("ip", "link", "set", "node2", "down")
-    until(lambda: not rack.at_peace(), "tor1 takes its prefix back", 30)
-    until(lambda: told_by(rack, "tor1") and hops(rack, far[0]) == ["tor2"], "by tor2 only", 30)
+    until(lambda: not rack.at_peace(), "tor1 takes its prefix back")
+    until(lambda: told_by(rack, "tor1") and hops(rack, far[0]) == ["tor2"], "by tor2 only")
     with rack.traffic(*far[:2], *rack.addresses["node1"][:2]) as lost:
         rack.fabric.members["tor1"].host.run("ip", "link", "set", "node2", "up")
         until(rack.at_peace, "the rack is one prefix again", 60)
@@ -261,7 +261,7 @@ def test_without_the_store_a_lost_node_is_still_let_out(rack):
     rack.follow("tor1")
     rack.fabric.members["tor2"].host.run("ip", "link", "set", "node2", "down")
     far = rack.addresses["node2"][0]
-    until(lambda: hops(rack, far) == ["tor1"], "tor2 lets it out, tor1 goes on", 30)
+    until(lambda: hops(rack, far) == ["tor1"], "tor2 lets it out, tor1 goes on")
     assert rack.file("tor1").read_text() == before
     rack.cluster.member.resume()
     rack.fabric.members["tor2"].host.run("ip", "link", "set", "node2", "up")

@@ -36,7 +36,7 @@ def everywhere(fabric, right):
 def test_a_block_of_table_119_is_announced_everywhere_and_withdrawn(fabric):
     node, spine = fabric.members["node1"], fabric.members["spine"]
     node.own(V4, V6)
-    until(lambda: everywhere(fabric, lambda hops: hops), "the block is learnt", 30)
+    until(lambda: everywhere(fabric, lambda hops: hops), "the block is learnt")
     node.disown(V4, V6)
     until(lambda: spine.hops(V4) is None and spine.hops(V6) is None, "it is withdrawn")
 
@@ -45,11 +45,11 @@ def test_all_ways_are_used(fabric, blocks):
     """ECMP: over both ToRs, from the spine and from the other node of the rack."""
     for name in ("spine", "node2"):
         for network in blocks:
-            until(lambda n=name, b=network: fabric.members[n].hops(b) == BOTH, "both ways", 30)
+            until(lambda n=name, b=network: fabric.members[n].hops(b) == BOTH, "both ways")
             source = fabric.members[name].loopbacks[0 if network == V4 else 1]
             assert fabric.members[name].source(network) == str(source)
     node1, node2 = fabric.members["node1"], fabric.members["node2"]
-    assert all(node1.reaches(str(address)) for address in node2.loopbacks)
+    until(lambda: all(node1.reaches(str(a)) for a in node2.loopbacks), "the way back is there")
 
 
 def test_only_loopbacks_and_blocks_leave_a_node(fabric, blocks):
@@ -58,9 +58,9 @@ def test_only_loopbacks_and_blocks_leave_a_node(fabric, blocks):
     node.host.run("ip", "route", "add", "default", "via", str(node.neighbours[0].address))
     node.host.run("ip", "route", "add", "10.99.0.0/24", "dev", "lo", "table", "119")
     node.host.run("ip", "route", "add", "default", "dev", "lo", "table", "119", "proto", "30")
-    until(lambda: everywhere(fabric, lambda hops: hops), "the block is learnt", 30)
+    until(lambda: everywhere(fabric, lambda hops: hops), "the block is learnt")
     loopbacks = {str(m.loopbacks[0]) for m in fabric.members.values()} - {"10.0.0.1"}
-    assert spine.destinations("-4") == {V4, *loopbacks}
+    until(lambda: spine.destinations("-4") == {V4, *loopbacks}, "that and no more is learnt")
     node.host.run("ip", "route", "flush", "table", "119", "exact", "0.0.0.0/0")
     node.host.run("ip", "route", "del", "10.99.0.0/24", "table", "119")
 
@@ -79,7 +79,7 @@ def test_nobody_takes_a_block_from_its_owner_by_announcing_it_too(fabric, blocks
 def test_a_tor_is_no_way_from_one_spine_to_another(fabric):
     """What a ToR heard from a spine it tells to nodes only."""
     tor = fabric.members["tor1"]
-    until(lambda: fabric.members["node1"].hops("10.0.0.1") == BOTH, "nodes hear of the spine", 30)
+    until(lambda: fabric.members["node1"].hops("10.0.0.1") == BOTH, "nodes hear of the spine")
     told = tor.daemon.ctl("show", "route", "export", "spine_v4").stdout
     assert "10.0.0.2/32" in told
     assert "10.0.0.1/32" not in told
@@ -88,8 +88,8 @@ def test_a_tor_is_no_way_from_one_spine_to_another(fabric):
 def test_a_silent_link_is_noticed_by_bfd(fabric, blocks):
     """Nothing goes down, nothing comes through; BGP itself would wait 90 seconds here."""
     tor, spine = fabric.members["tor1"], fabric.members["spine"]
-    until(lambda: spine.hops(V4) == BOTH and spine.hops(V6) == BOTH, "both ways", 30)
+    until(lambda: spine.hops(V4) == BOTH and spine.hops(V6) == BOTH, "both ways")
     tor.silence("spine")
-    until(lambda: spine.hops(V4) == ["tor2"] and spine.hops(V6) == ["tor2"], "one way", 30)
+    until(lambda: spine.hops(V4) == ["tor2"] and spine.hops(V6) == ["tor2"], "one way")
     tor.unsilence("spine")
-    until(lambda: spine.hops(V4) == BOTH and spine.hops(V6) == BOTH, "both ways again", 30)
+    until(lambda: spine.hops(V4) == BOTH and spine.hops(V6) == BOTH, "both ways again")

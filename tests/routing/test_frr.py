@@ -43,7 +43,7 @@ def test_blocks_in_main_are_announced_in_both_families_by_all_ways(fabric, block
     until(lambda: node2.hops(V4) == BOTH, "the rack's other node has it", SLOW)
     assert spine.source(V4) == "10.0.0.1"
     assert node2.source(V4) == "10.0.0.5"
-    assert node2.reaches("10.0.0.4")
+    until(lambda: node2.reaches("10.0.0.4"), "the way back is there", SLOW)
 
 
 def test_blocks_in_table_119_are_announced_and_withdrawn(fabric):
@@ -62,7 +62,8 @@ def test_only_loopbacks_and_blocks_leave_a_node(fabric, blocks):
     node.own("10.64.0.64/27", table="main")
     until(lambda: spine.hops("10.64.0.64/27") == BOTH, "a later block is learnt", SLOW)
     loopbacks = {str(m.loopbacks[0]) for m in fabric.members.values()} - {"10.0.0.1"}
-    assert spine.destinations("-4") == {V4, "10.64.0.64/27", *loopbacks}
+    learnt = {V4, "10.64.0.64/27", *loopbacks}
+    until(lambda: spine.destinations("-4") == learnt, "that and no more is learnt", SLOW)
     node.disown("10.64.0.64/27", table="main")
 
 

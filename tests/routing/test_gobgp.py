@@ -83,7 +83,8 @@ def test_a_block_of_table_119_is_announced_everywhere_by_all_ways(routers, block
     assert spine.source(V4) == str(spine.loopbacks[0])
     assert node2.source(V6) == str(node2.loopbacks[1])
     until(lambda: node2.hops("10.0.0.4") == BOTH, "node2 has ways to node1", SLOW)
-    assert all(node1.reaches(str(address)) for address in (*node2.loopbacks, *spine.loopbacks))
+    far = [str(address) for address in (*node2.loopbacks, *spine.loopbacks)]
+    until(lambda: all(map(node1.reaches, far)), "the ways back are there", SLOW)
 
 
 def test_only_loopbacks_and_blocks_leave_a_node(routers, blocks):
@@ -95,7 +96,8 @@ def test_only_loopbacks_and_blocks_leave_a_node(routers, blocks):
     node.own("10.64.0.64/27")
     until(lambda: spine.hops("10.64.0.64/27") == BOTH, "a later block is learnt", SLOW)
     loopbacks = {str(m.loopbacks[0]) for m in routers.members.values()} - {"10.0.0.1"}
-    assert spine.destinations("-4") == {V4, "10.64.0.64/27", *loopbacks}
+    learnt = {V4, "10.64.0.64/27", *loopbacks}
+    until(lambda: spine.destinations("-4") == learnt, "that and no more is learnt", SLOW)
     node.disown("10.64.0.64/27")
     node.host.run("ip", "route", "flush", "table", "119", "exact", "0.0.0.0/0")
     node.host.run("ip", "route", "del", "10.99.0.0/24", "table", "119")

@@ -40,6 +40,13 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
         yield made
 
 
+@pytest.fixture
+def _impatient(rig: Rig) -> None:
+    """For an outage: clients that are opened from now on take silence for one after a second."""
+    if isinstance(rig, EtcdRig):
+        rig.timeout = 1
+
+
 @pytest.fixture(params=SHARED_RIGS)
 def shared_rig(request: pytest.FixtureRequest) -> Iterator[SharedRig]:
     with SHARED_RIGS[request.param](request) as made:

@@ -42,7 +42,9 @@ class Rig(Protocol):
 class SharedRig(Rig, Protocol):
     """One that other processes can open."""
 
-    url: str
+    @property
+    def url(self) -> str:
+        """The store's."""
 
 
 class SqliteRig:
@@ -52,7 +54,10 @@ class SqliteRig:
         self.directory = folder / "db"
         self.away = folder / "db.away"
         self.path = self.directory / "store.db"
-        self.url = f"sqlite://{self.path}"
+
+    @property
+    def url(self) -> str:
+        return f"sqlite://{self.path}"
 
     async def open(self) -> Store:
         return await open_store(self.url)
@@ -83,7 +88,12 @@ class EtcdRig:
     def __init__(self, member: EtcdMember) -> None:
         self.member = member
         self.prefix = f"/test-{secrets.token_hex(6)}/"
-        self.url = f"etcd://{member.endpoint}{self.prefix}?timeout=1"
+        self.timeout = 10
+        """Seconds: enough for any machine, where no outage is to be noticed."""
+
+    @property
+    def url(self) -> str:
+        return f"etcd://{self.member.endpoint}{self.prefix}?timeout={self.timeout}"
 
     async def open(self) -> Store:
         return await open_store(self.url)

@@ -519,6 +519,7 @@ async def test_a_block_that_moves_is_seen_with_its_new_owner(rig: Rig) -> None:
         await first(watch, lambda seen: seen == {new.id: new})
 
 
+@pytest.mark.usefixtures("_impatient")
 async def test_a_watch_of_all_claims_goes_on_after_an_outage(rig: Rig) -> None:
     async with clients(rig, 2) as (store, other):
         await store.create_pool(pool())
@@ -597,6 +598,7 @@ async def test_one_watch_that_ends_leaves_the_others_alone(rig: Rig) -> None:
 # Outages
 
 
+@pytest.mark.usefixtures("_impatient")
 async def test_calls_fail_as_unavailable_during_an_outage_and_work_after_it(rig: Rig) -> None:
     async with client(rig) as store:
         await store.create_pool(pool())
@@ -620,6 +622,7 @@ async def test_calls_fail_as_unavailable_during_an_outage_and_work_after_it(rig:
         assert NAME in {each.name for each in await store.list_pools()}
 
 
+@pytest.mark.usefixtures("_impatient")
 async def test_after_an_outage_the_list_of_a_node_tells_what_became_of_its_writes(rig: Rig) -> None:
     async with client(rig) as store:
         await store.create_pool(pool())
@@ -634,6 +637,7 @@ async def test_after_an_outage_the_list_of_a_node_tells_what_became_of_its_write
         assert await store.release_blocks([claim]) == [each for each in mine if each == claim]
 
 
+@pytest.mark.usefixtures("_impatient")
 async def test_watches_go_on_after_an_outage(rig: Rig) -> None:
     async with clients(rig, 2) as (store, other):
         await store.create_pool(pool())
@@ -657,6 +661,7 @@ async def test_watches_go_on_after_an_outage(rig: Rig) -> None:
             await first(blocks, lambda found: found == [claim])
 
 
+@pytest.mark.usefixtures("_impatient")
 async def test_a_watch_that_begins_in_an_outage_gives_its_first_item_after_it(rig: Rig) -> None:
     async with clients(rig, 2) as (store, other):
         await other.create_pool(pool())
@@ -676,14 +681,14 @@ async def test_one_of_many_leads_and_goes_on_while_it_renews(rig: Rig) -> None:
     async with clients(rig, 5) as stores:
         names = [f"p{number}" for number in range(5)]
         told = await asyncio.gather(
-            *(store.lead(ROLE, name, 2) for store, name in zip(stores, names, strict=True))
+            *(store.lead(ROLE, name, 4) for store, name in zip(stores, names, strict=True))
         )
         assert told.count(True) == 1
         leader = names[told.index(True)]
-        for _ in range(6):  # longer than what was asked for at once
-            await asyncio.sleep(0.5)
+        for _ in range(5):  # longer than what was asked for at once
+            await asyncio.sleep(1)
             for store, name in zip(stores, names, strict=True):
-                assert await store.lead(ROLE, name, 2) is (name == leader)
+                assert await store.lead(ROLE, name, 4) is (name == leader)
             assert await stores[0].find_leader(ROLE) == leader
         assert await stores[0].lead("another role", "anybody", 2)
 
@@ -712,6 +717,7 @@ async def test_who_resigns_is_followed_at_once_and_nobody_else_can_do_it_for_it(
         assert await other.lead(ROLE, "b", 60)
 
 
+@pytest.mark.usefixtures("_impatient")
 async def test_nobody_begins_to_lead_in_an_outage(rig: Rig) -> None:
     async with client(rig) as store:
         rig.suspend()

@@ -257,7 +257,7 @@ def served_by(
 
 
 def query_of(certificates: Certificates, ca: str = "", cert: str = "") -> str:
-    words = ["timeout=1"]
+    words = ["timeout=5"]
     words += [f"ca={certificates.path(ca)}.pem"] if ca else []
     if cert:
         words += [f"cert={certificates.path(cert)}.pem", f"key={certificates.path(cert)}.key"]
@@ -322,7 +322,7 @@ async def test_tls_with_several_endpoints_fails_over_in_the_middle_of_a_watch(
 ) -> None:
     with served_by(certificates, tmp_path / "trio", "server", 3) as members:
         hosts = ",".join(f"localhost:{member.client_port}" for member in members)
-        query = query_of(certificates, "ca", "client").replace("timeout=1", "timeout=5")
+        query = query_of(certificates, "ca", "client")
         store = await open_store(f"etcd://{hosts}/tls?{query}")
         try:
             await store.create_pool(pool())

@@ -286,7 +286,7 @@ async def _rude(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 async def test_what_is_not_etcd_is_told(serve: Serve) -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    store = await open_store(f"etcd://127.0.0.1:{port}?timeout=1")
+    store = await open_store(f"etcd://127.0.0.1:{port}")
     try:
         with pytest.raises(StoreUnavailable, match=f"127.0.0.1:{port}.*not etcd"):
             await store.list_pools()
@@ -315,7 +315,7 @@ async def test_a_port_that_says_nothing_is_told() -> None:
     ],
 )
 async def test_a_wrong_endpoint_is_told(endpoint: str, says: str) -> None:
-    store = await open_store(f"etcd://{endpoint}?timeout=1")
+    store = await open_store(f"etcd://{endpoint}")
     try:
         with pytest.raises(StoreUnavailable, match=f"{endpoint}.*{says}"):
             await store.list_pools()

@@ -157,13 +157,14 @@ def local_etcd(
     directory: Path, count: int = 1, *options: str, client_options: tuple[str, ...] = ()
 ) -> Iterator[list[EtcdMember]]:
     """A cluster on this machine's loopback; its processes and data are gone at the end."""
+    ports = free_ports(2 * count)
     members = [
         EtcdMember(
             f"m{number}",
             "127.0.0.1",
             directory / f"m{number}",
-            client_port=free_port(),
-            peer_port=free_port(),
+            client_port=ports[2 * number],
+            peer_port=ports[2 * number + 1],
             client_options=client_options,
         )
         for number in range(count)
@@ -193,8 +194,8 @@ def etcd_in(host: Host) -> Iterator[EtcdMember]:
             member.stop()
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody had a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Different TCP ports of 127.0.0.1 that nobody had a moment ago."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(probe.getsockname()[1]) for probe in probes]

@@ -15,13 +15,14 @@ _PAUSE = 0.02
 def until(
     condition: Callable[[], T | None],
     what: str | Callable[[], str],
-    seconds: float = 10.0,
+    seconds: float = 30.0,
     *,
     pause: float = _PAUSE,
 ) -> T:
     """Ask ``condition`` until it returns something true, and return that. Raises LabError.
 
     ``what``: what is waited for, as a clause, or a function that says it when the time is over.
+    ``seconds``: where nobody promised a time, enough for a machine that is slow and busy.
     ``pause``: seconds between two questions; longer where a question is dear.
     """
     deadline = time.monotonic() + seconds

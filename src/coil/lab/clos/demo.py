@@ -172,7 +172,11 @@ def _way(lab: Lab, pod: Pod, address: Address) -> str:
 
 def _spine(lab: Lab, pod: Pod, other: Pod) -> str:
     """The spine that the first family's packets go by."""
-    return next(name for name in _hops(lab, pod, other.addresses[0]) if "spine" in name)
+
+    def find() -> str | None:
+        return next((name for name in _hops(lab, pod, other.addresses[0]) if "spine" in name), None)
+
+    return until(find, "a spine answers")
 
 
 def _counted(found: Streamed) -> str:
