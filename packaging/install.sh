@@ -98,8 +98,9 @@ install_programs() {
 }
 
 install_conflist() {
-    "$DESTDIR$PREFIX/venv/bin/python" -I -m coil.ctl.main conflist \
-        --cni-bin-dir "$CNI_BIN_DIR" >"$work/conflist"
+    set -- # where the runtime looks, unless it is one that this machine does not tell of
+    looks_here || set -- --cni-bin-dir "$CNI_BIN_DIR"
+    "$DESTDIR$PREFIX/venv/bin/python" -I -m coil.ctl.main conflist "$@" >"$work/conflist"
     there="$DESTDIR$conflist"
     if [ -e "$there" ] && ! cmp -s "$work/conflist" "$there" &&
         ! cmp -s "$DESTDIR$reference" "$there"
@@ -130,18 +131,21 @@ install_all() {
     fi
     echo "coil $(sed "s/.* //" "$work/version") is in $DESTDIR$PREFIX; next:" \
         "coilctl pool create default SUBNET, start coild, coilctl doctor"
-    say_where_containerd_looks
+    say_where_the_runtime_looks
 }
 
-# Debian's containerd comes configured for /usr/lib/cni; everybody else's looks in /opt/cni/bin.
-say_where_containerd_looks() {
-    [ -z "$DESTDIR" ] || return 0
-    dir=$(sed -n 's/^ *bin_dir *= *"\(.*\)".*/\1/p' /etc/containerd/config.toml 2>/dev/null |
-        tail -n 1)
-    if [ -n "$dir" ] && [ "$dir" != "$CNI_BIN_DIR" ]; then
-        echo "containerd here looks for plugins in $dir, not $CNI_BIN_DIR: change bin_dir in" \
-            "/etc/containerd/config.toml, or make install CNI_BIN_DIR=$dir"
-    fi
+# Does the runtime of this machine look for plugins in CNI_BIN_DIR? Debian's containerd comes
+# configured for /usr/lib/cni; everybody else's looks in /opt/cni/bin.
+looks_here() {
+    "$DESTDIR$PREFIX/venv/bin/python" -I -c \
+        'from coil.ctl.machine import cni_paths; print(*cni_paths().plugins)' >"$work/looks"
+    case " $(cat "$work/looks") " in *" $CNI_BIN_DIR "*) ;; *) return 1 ;; esac
+}
+
+say_where_the_runtime_looks() {
+    [ -z "$DESTDIR" ] && ! looks_here || return 0
+    echo "the runtime here looks for plugins in $(cat "$work/looks"), not $CNI_BIN_DIR: change its" \
+        "configuration, or make install CNI_BIN_DIR=$(sed 's/ .*//' "$work/looks")"
 }
 
 uninstall_conflist() {

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -12,7 +11,7 @@ import click
 from coil.cni import versions
 from coil.cni.netconf import parse_netconf
 from coil.ctl.common import DEFAULT_SOCKET, Context, verb
-from coil.ctl.machine import version_of_program
+from coil.ctl.machine import CniPaths, best_version, cni_paths, versions_of_plugin
 
 _CHAIN: tuple[dict[str, object], ...] = (
     {"type": "tuning"},
@@ -30,7 +29,7 @@ def add_to(group: click.Group) -> None:
         "--cni-version",
         type=click.Choice(versions.SUPPORTED),
         default=None,
-        help="[default: the newest that the runtime found here takes]",
+        help="[default: the newest that the runtime found here and the chained plugins take]",
     )
     @click.option("--pool", default="", help="Give addresses of this pool only.")
     @click.option("--mtu", type=int, default=0, help="[default: that of the uplink]")
@@ -43,10 +42,10 @@ def add_to(group: click.Group) -> None:
     @click.option(
         "--cni-bin-dir",
         type=click.Path(path_type=Path),
-        default=Path("/opt/cni/bin"),
+        default=None,
         envvar="COIL_CNI_BIN_DIR",
-        help="Where the chained plugins are looked for. "
-        "[env COIL_CNI_BIN_DIR; default /opt/cni/bin]",
+        help="Where the runtime looks for the chained plugins. "
+        "[env COIL_CNI_BIN_DIR; default: as containerd is configured]",
     )
     def conflist(
         context: Context,
@@ -54,7 +53,7 @@ def add_to(group: click.Group) -> None:
         cni_version: str | None,
         pool: str,
         mtu: int,
-        cni_bin_dir: Path,
+        cni_bin_dir: Path | None,
         *,
         chain: bool,
     ) -> None:
@@ -62,29 +61,38 @@ def add_to(group: click.Group) -> None:
         socket = str(context.socket) if str(context.socket) != DEFAULT_SOCKET else None
         keys = {"type": "coil", "socket": socket, "pool": pool, "mtu": mtu}
         coil = {key: value for key, value in keys.items() if value}
-        following = [p for p in _CHAIN if chain and _is_installed(str(p["type"]), cni_bin_dir)]
-        head = {"cniVersion": cni_version or best_version(), "name": name}
+        paths = CniPaths((cni_bin_dir,)) if cni_bin_dir else cni_paths()
+        chained = list(_installed(paths)) if chain else []
+        version = cni_version or _version_for([path for _plugin, path in chained])
+        head = {"cniVersion": version, "name": name}
         parse_netconf({**head, **coil})  # what coild would refuse is refused here
-        click.echo(json.dumps({**head, "plugins": [coil, *following]}, indent=2))
+        plugins = [coil, *(plugin for plugin, _path in chained)]
+        click.echo(json.dumps({**head, "plugins": plugins}, indent=2))
 
 
-def best_version() -> str:
-    """The newest CNI version that every runtime found on this machine takes.
-
-    containerd before 2.0 carries a libcni that refuses results of 1.1.0, and podman before 5.0
-    one that knows 1.0.0 at most. A machine without a runtime gets what all of today's take.
-    """
-    limits = []
-    for program, first_new in (("containerd", (2, 0)), ("podman", (5, 0))):
-        if shutil.which(program):
-            limits.append("1.1.0" if _version(program) >= first_new else "1.0.0")
-    return min(limits, default="1.0.0")
+def _installed(paths: CniPaths) -> Iterator[tuple[dict[str, object], Path]]:
+    """Those of the chain that the runtime would find: one it cannot find fails every pod."""
+    for plugin in _CHAIN:
+        path = paths.find_plugin(str(plugin["type"]))
+        if path is not None:
+            yield plugin, path
 
 
-def _version(program: str) -> tuple[int, ...]:
-    match = re.search(r"(\d+)\.(\d+)", version_of_program(program))
-    return (int(match[1]), int(match[2])) if match else (0, 0)
-
-
-def _is_installed(plugin: str, cni_bin_dir: Path) -> bool:
-    return any((where / plugin).exists() for where in (cni_bin_dir, Path("/usr/lib/cni")))
+def _version_for(chained: list[Path]) -> str:
+    """The newest version that the runtime and the chained plugins take, and why it is not newer."""
+    best = best_version()
+    spoken = {path: found for path in chained if (found := versions_of_plugin(path))}
+    fitting = [
+        version
+        for version in versions.SUPPORTED
+        if versions.is_at_least(best, version) and all(version in v for v in spoken.values())
+    ]
+    chosen = fitting[-1] if fitting else best
+    old = ", ".join(str(path) for path, found in spoken.items() if best not in found)
+    if old:
+        click.echo(
+            f"CNI {chosen}, not {best} as the runtime takes: {old} too old for that; with newer "
+            "ones, or --no-chain, the runtime can ask coil whether it is well",
+            err=True,
+        )
+    return chosen

@@ -16,8 +16,13 @@ import click
 from coil import __version__
 from coil.ctl.client import ask_object
 from coil.ctl.common import EXIT_FAILED, Context, verb, with_store
-from coil.ctl.conflist import best_version
-from coil.ctl.machine import plugin_directory, version_of_program
+from coil.ctl.machine import (
+    CniPaths,
+    best_version,
+    cni_paths,
+    version_of_program,
+    versions_of_plugin,
+)
 from coil.ctl.output import show_rows
 from coil.domain.errors import CoilError
 from coil.store.errors import StoreAbsent
@@ -48,24 +53,27 @@ def add_to(group: click.Group) -> None:
     @click.option(
         "--cni-bin-dir",
         type=click.Path(path_type=Path),
-        default=plugin_directory,
+        default=None,
         envvar="COIL_CNI_BIN_DIR",
         help="Where the runtime looks for plugins. "
-        "[env COIL_CNI_BIN_DIR; default: as containerd is configured, else /opt/cni/bin]",
+        "[env COIL_CNI_BIN_DIR; default: as containerd is configured]",
     )
     @click.option(
         "--cni-conf-dir",
         type=click.Path(path_type=Path),
-        default=Path("/etc/cni/net.d"),
+        default=None,
         envvar="COIL_CNI_CONF_DIR",
         help="Where the runtime looks for configurations. "
-        "[env COIL_CNI_CONF_DIR; default /etc/cni/net.d]",
+        "[env COIL_CNI_CONF_DIR; default: as containerd is configured, else /etc/cni/net.d]",
     )
-    def doctor(context: Context, cni_bin_dir: Path, cni_conf_dir: Path) -> None:
+    def doctor(context: Context, cni_bin_dir: Path | None, cni_conf_dir: Path | None) -> None:
         """Look at kernel, sysctls, runtime, configuration, store and coild; give a verdict."""
+        paths = cni_paths()
+        plugins = (cni_bin_dir,) if cni_bin_dir else paths.plugins
+        paths = CniPaths(plugins, cni_conf_dir or paths.configurations)
         findings = [
             *_machine(),
-            *_runtime(cni_bin_dir, cni_conf_dir),
+            *_runtime(paths),
             _store(context),
             *_daemon(context),
         ]
@@ -119,43 +127,56 @@ def _sysctl(name: str) -> str:
         return "absent"
 
 
-def _runtime(cni_bin_dir: Path, cni_conf_dir: Path) -> Iterator[Finding]:
+def _runtime(paths: CniPaths) -> Iterator[Finding]:
     found = {name: version_of_program(name) for name in _RUNTIMES}
     there = [version for version in found.values() if version]
     yield Finding("runtime", "ok" if there else "warn", "; ".join(there) or "none on PATH",
                   "" if there else "install containerd or podman")  # fmt: skip
     for plugin, need, source in _PLUGINS:
-        path = cni_bin_dir / plugin
-        runs = os.access(path, os.X_OK)
+        path = paths.find_plugin(plugin)
+        runs = path is not None and os.access(path, os.X_OK)
         yield Finding(f"plugin {plugin}", "ok" if runs else need, str(path) if runs else "missing",
-                      "" if runs else f"put it into {cni_bin_dir} ({source})")  # fmt: skip
-    yield _configuration(cni_conf_dir)
+                      "" if runs else f"put it into {paths.plugins[0]} ({source})")  # fmt: skip
+    yield _configuration(paths)
 
 
-def _configuration(cni_conf_dir: Path) -> Finding:
+def _configuration(paths: CniPaths) -> Finding:
     """The lexically first file is the one a runtime uses."""
+    directory = paths.configurations
     files = sorted(
         path
-        for path in (cni_conf_dir.iterdir() if cni_conf_dir.is_dir() else ())
+        for path in (directory.iterdir() if directory.is_dir() else ())
         if path.suffix in (".conf", ".conflist", ".json")
     )
-    advice = f"coilctl conflist > {cni_conf_dir}/10-coil.conflist"
+    advice = f"coilctl conflist > {directory}/10-coil.conflist"
     if not files:
-        return Finding("configuration", "fail", f"none in {cni_conf_dir}", advice)
+        return Finding("configuration", "fail", f"none in {directory}", advice)
     first = files[0]
     try:
         conf = json.loads(first.read_text(encoding="utf-8"))
-        types = [plugin.get("type") for plugin in conf.get("plugins", [conf])]
+        types = [str(plugin.get("type")) for plugin in conf.get("plugins", [conf])]
         version = str(conf.get("cniVersion"))
     except (OSError, ValueError, AttributeError) as exc:
         return Finding("configuration", "fail", f"{first} cannot be read: {exc}", advice)
     if "coil" not in types:
         return Finding("configuration", "fail", f"{first} comes first and has no coil in it",
                        f"remove it, or: {advice}")  # fmt: skip
-    if version > best_version():
-        return Finding("configuration", "fail", f"{first} says cniVersion {version}",
-                       f"the runtime here takes {best_version()}: {advice}")  # fmt: skip
+    problems = "; ".join(_version_problems(types, version, paths))
+    if problems:
+        return Finding("configuration", "fail", f"{first}: {problems}", advice)
     return Finding("configuration", "ok", f"{first}, cniVersion {version}")
+
+
+def _version_problems(types: list[str], version: str, paths: CniPaths) -> Iterator[str]:
+    """Why the runtime cannot run these plugins in a list of this version: each fails every pod."""
+    if version > best_version():
+        yield f"the runtime here takes cniVersion {best_version()}, not {version}"
+    for plugin in types:
+        path = paths.find_plugin(plugin)
+        if path is None:
+            yield f"no plugin {plugin} in {', '.join(map(str, paths.plugins))}"
+        elif version not in (versions_of_plugin(path) or [version]):
+            yield f"{path} does not take cniVersion {version}"
 
 
 def _store(context: Context) -> Finding:

@@ -8,7 +8,6 @@ import pytest
 from click.testing import CliRunner
 
 from coil.ctl.address import readable
-from coil.ctl.machine import plugin_directory
 from coil.ctl.main import main
 
 
@@ -135,22 +134,6 @@ def test_a_conflist_is_made_for_what_is_asked(run):
         "name": "coil",
         "plugins": [{"type": "coil", "socket": "/nowhere/s", "pool": "p", "mtu": 1400}],
     }
-
-
-@pytest.mark.parametrize(
-    ("config", "directory"),
-    [
-        ('[plugins."io.containerd.grpc.v1.cri".cni]\nbin_dir = "/usr/lib/cni"', "/usr/lib/cni"),
-        ('[plugins]\n[plugins."io.containerd.grpc.v1.cri"]', "/opt/cni/bin"),
-        ('plugins = ["cni"]', "/opt/cni/bin"),
-        ("no TOML", "/opt/cni/bin"),
-    ],
-)
-def test_plugins_are_looked_for_where_containerd_looks(tmp_path, config, directory):
-    file = tmp_path / "config.toml"
-    assert str(plugin_directory(file)) == "/opt/cni/bin"
-    file.write_text(config)
-    assert str(plugin_directory(file)) == directory
 
 
 def test_a_pod_without_a_namespace_is_called_by_its_name():
