@@ -29,14 +29,19 @@ class Cluster:
 
     def node(self, name="", *, pool="", **start):
         """A node whose coild runs; the first one may make the pool."""
-        number = len(self.nodes)
-        made: Machine = self._make(name or f"n{number}", self.store)
-        self.connect(made, number)
-        self.nodes.append(made)
+        made = self.made(name or f"n{len(self.nodes)}")
         if pool:
             made.ctl("pool", "create", "default", *pool.split())
         options = [f"--{key}={value}" for key, value in {"period": 1, **start}.items()]
         made.start(*options)
+        return made
+
+    def made(self, name):
+        """A node whose coild does not run yet."""
+        number = len(self.nodes)
+        made: Machine = self._make(name, self.store)
+        self.connect(made, number)
+        self.nodes.append(made)
         return made
 
     def connect(self, machine, number):

@@ -13,6 +13,7 @@ import pytest
 
 from coil.lab.errors import LabError
 from coil.lab.wait import until
+from daemon.full import fill, tiny_state
 
 POOL = "10.77.0.0/24 --block-bits=2 --cool-down=0s"
 KILLER = Path(__file__).parents[1] / "daemon" / "killer.py"
@@ -192,6 +193,45 @@ def test_a_node_that_reached_nobody_for_a_while_announces_what_is_still_its_own(
     until(lambda: exported(machine) == before, "its blocks are announced again")
 
 
+def hang(cluster, machine):
+    pause(machine)
+    cluster.unplug(machine)
+    until(lambda: not alive(cluster, machine), "the lease has ended", 20)
+    resume(machine)
+
+
+def be_dead(cluster, machine):
+    machine.kill()
+    cluster.unplug(machine)
+    until(lambda: not alive(cluster, machine), "the lease has ended", 20)
+    machine.start("--period=1")
+
+
+def start_anew(cluster, machine):
+    cluster.unplug(machine)
+    machine.kill()
+    machine.start("--period=1")
+
+
+def alive(cluster, machine):
+    return bool(cluster.member.ctl("get", f"/t/alive/{machine.name}").stdout)
+
+
+@pytest.mark.parametrize("miss", [hang, be_dead, start_anew])
+def test_a_coild_that_did_not_see_the_cable_go_withdraws_before_it_is_heard_again(
+    cluster, pods, miss
+):
+    lost = cluster.node(pool=POOL)
+    lost.add("c1", pods())
+    before = exported(lost)
+    miss(cluster, lost)
+    until(lambda: not exported(lost), "the node that reaches nobody withdraws", 20)
+    pod = pods()
+    until(lambda: lost.cni("ADD", "c2", pod, timeout=1).code == 11, "it gives no address", 20)
+    cluster.plug(lost)
+    until(lambda: exported(lost) == before, "its blocks are announced again", 30)
+
+
 def test_a_node_that_was_dead_for_long_asks_before_it_announces(cluster, pods):
     dead, other = cluster.node(pool=TINY), cluster.node()
     dead.add("c1", pods())
@@ -267,6 +307,20 @@ def test_a_new_node_that_has_not_reached_the_store_denies_no_pool(cluster, pods)
     denied = machine.cni("ADD", "c1", pods())
     assert denied.code == 7
     assert "does not exist" in denied.json["msg"]
+
+
+def test_a_pool_that_was_told_of_and_could_not_be_remembered_is_not_denied(cluster, pods):
+    cluster.node(pool=POOL)
+    cluster.member.suspend()
+    machine = cluster.made("n1")
+    with tiny_state(machine):
+        machine.start("--period=1")
+        fill(machine)
+        cluster.member.resume()
+        until(lambda: "journal" in problems(machine), "the full disk is told", 20)
+        refused = machine.cni("ADD", "c1", pods())
+        assert refused.code == 11
+        assert "not known yet" in refused.json["msg"]
 
 
 CLAIM = """

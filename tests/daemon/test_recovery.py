@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import signal
 import sqlite3
-import subprocess
 
 import pytest
 
 from coil.lab.wait import until
+from daemon.full import fill, tiny_state
 from daemon.waiting import SOON, sent
 
 pytestmark = pytest.mark.every_store
@@ -182,30 +182,17 @@ def test_a_journal_older_than_the_kernel_gives_no_live_address_away(machine):
 
 
 @pytest.fixture
-def tiny_state(machines):
-    """A machine whose state directory is a file system of 512 KiB."""
+def cramped(machines):
+    """A machine whose state directory is easily full."""
     machine = machines()
     machine.ctl("pool", "create", "default", "10.66.0.0/24,fd00:66::/120")
-    state = machine.directory / "state"
-    state.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", state], check=True)
-    machine.start("--period=0.5")
-    yield machine
-    machine.stop()
-    subprocess.run(["umount", "-l", state], check=True)
+    with tiny_state(machine):
+        machine.start("--period=0.5")
+        yield machine
 
 
-def fill(machine):
-    """Use up all space; returns how to give it back."""
-    filler = machine.directory / "state" / "filler"
-    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"x" * 4096)
-    return filler.unlink
-
-
-def test_a_full_disk_stops_new_pods_and_nothing_else(tiny_state):
-    machine = tiny_state
+def test_a_full_disk_stops_new_pods_and_nothing_else(cramped):
+    machine = cramped
     first, second = machine.pods(2)
     told = machine.add("a", first).json
     release = fill(machine)

@@ -47,8 +47,6 @@ from coil.store.open import shown_url
 
 _log = structlog.get_logger()
 
-_FIRST_SYNC_SECONDS = 2.0
-"""How long the start waits for the store; then what the journal says is served."""
 _DRAIN_SECONDS = 10.0
 """How long the end waits for requests in flight; systemd's TimeoutStopSec is longer."""
 
@@ -281,11 +279,7 @@ async def _reconcile(parts: _Parts) -> None:
     await parts.mtu.refresh()
     await parts.ownership.recover()
     await parts.vigil.start()
-    try:
-        async with asyncio.timeout(_FIRST_SYNC_SECONDS):
-            await parts.ownership.sync()
-    except TimeoutError:
-        _log.warning("store does not answer; serving what the journal says is ours")
+    await parts.ownership.first_sync()
     parts.vigil.stamp()
     await parts.repairer.repair()
 

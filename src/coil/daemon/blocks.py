@@ -60,9 +60,10 @@ class BlockKeeper:
         self._step = step
         self.in_doubt = False
         """Set while it is not sure that the blocks are ours (coil.daemon.vigil): no route is made
-        or removed until a sync has cleared it."""
+        or removed until a sync has cleared it, unless the node is cut off."""
         self.cut_off = False
-        """Set while this node reaches nobody (coil.daemon.isolation): nothing is exported."""
+        """Set while this node reaches nobody (coil.daemon.isolation): nothing is exported, in
+        doubt or not."""
         self._unsettled = False
         """Whether a claim may have happened that nobody knows of."""
         self._changing = asyncio.Lock()
@@ -215,7 +216,7 @@ class BlockKeeper:
 
     async def sync_routes(self) -> RouteChanges:
         """Make block routes, and forwarding, what the inventory needs. Idempotent."""
-        if self.in_doubt:
+        if self.in_doubt and not self.cut_off:
             return RouteChanges()
         live = [owned for owned in self._inventory.blocks.values() if not owned.releasing]
         networks = _networks(live)

@@ -49,9 +49,13 @@ class Isolation:
 
     async def start(self) -> float:
         """As ``look``, going on where an earlier coild of this boot ended."""
-        since = self._journal.find_moment(Moment.CUT_OFF)
-        if since is not None:
-            self._in_touch, self._had_way, self._keeper.cut_off = since, True, True
+        find = self._journal.find_moment
+        self._had_way = find(Moment.HAD_WAY) is not None
+        self._in_touch = find(Moment.ALIVE) or self._in_touch
+        since = find(Moment.CUT_OFF)
+        if since is None:
+            return 0.0  # the store has not been asked yet: nobody can tell
+        self._in_touch, self._keeper.cut_off = since, True
         return await self.look()
 
     @property
@@ -78,7 +82,9 @@ class Isolation:
                 return 0.0
             self._look_again = self._in_touch + _LOOK_SECONDS
         has_way = await self._workers.run(has_way_out)
-        self._had_way = self._had_way or has_way
+        if has_way and not self._had_way:
+            self._had_way = True
+            self._journal.put_moment(Moment.HAD_WAY, self._clock())
         if has_way and self._keeper.cut_off:
             self._keeper.cut_off = False
             self._journal.remove_moment(Moment.CUT_OFF)

@@ -25,6 +25,9 @@ from coil.store.open import shown_url
 
 _log = structlog.get_logger()
 
+_FIRST_SYNC_SECONDS = 2.0
+"""How long the start waits for the store; then what the journal says is served."""
+
 
 class Ownership:
     """Watches the store; syncs at start, on its word, and every period."""
@@ -85,6 +88,14 @@ class Ownership:
         while True:
             await asyncio.sleep(pauses.next())
             await self.sync()
+
+    async def first_sync(self) -> None:
+        """As ``sync``, at the start: a store that does not answer holds nobody up."""
+        try:
+            async with asyncio.timeout(_FIRST_SYNC_SECONDS):
+                await self.sync()
+        except TimeoutError:
+            self._problems.put("store", f"{self._url} does not answer: the journal is relied on")
 
     async def sync(self) -> bool:
         """Be equal to the store; False when it could not be asked.
@@ -150,13 +161,15 @@ class Ownership:
     async def _set_pools(self, pools: Sequence[Pool]) -> None:
         """Journal, then memory: one that was not journaled is tried again with the next sync."""
         async with self._setting_pools:
-            self._inventory.pools_told = True
             after = self._inventory.with_pools(pools)
             before = self._inventory.pools
+            if after != before:
+                await self._workers.run(lambda _netlink: self._journal.put_pools(after.values()))
+            # Both at once: a pool that is not there yet would be denied.
+            self._inventory.pools = self._inventory.with_pools(pools)
+            self._inventory.pools_told = True
             if after == before:
                 return
-            await self._workers.run(lambda _netlink: self._journal.put_pools(after.values()))
-            self._inventory.pools = self._inventory.with_pools(pools)
         _log.info("pools changed", pools=sorted(self._inventory.pools))
         for name in self._inventory.pools:
             if before.get(name) != self._inventory.pools[name]:

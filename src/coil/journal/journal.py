@@ -36,6 +36,8 @@ class Moment(Enum):
     """The last sign of a coild of this node."""
     CUT_OFF = "cut off"
     """The last time this node was in touch, while it is cut off from all others."""
+    HAD_WAY = "had way"
+    """When a way to others was first seen: without it none can be missed."""
 
 
 class Journal:
