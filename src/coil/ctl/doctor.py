@@ -7,13 +7,14 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from coil import __version__
+from coil.cni.versions import ABSENT
 from coil.ctl.client import ask_object
 from coil.ctl.common import EXIT_FAILED, Context, verb, with_store
 from coil.ctl.machine import (
@@ -155,8 +156,8 @@ def _configuration(paths: CniPaths) -> Finding:
     try:
         conf = json.loads(first.read_text(encoding="utf-8"))
         types = [str(plugin.get("type")) for plugin in conf.get("plugins", [conf])]
-        version = str(conf.get("cniVersion"))
-    except (OSError, ValueError, AttributeError) as exc:
+        version = _version_of(conf)
+    except (OSError, ValueError, AttributeError, TypeError) as exc:
         return Finding("configuration", "fail", f"{first} cannot be read: {exc}", advice)
     if "coil" not in types:
         return Finding("configuration", "fail", f"{first} comes first and has no coil in it",
@@ -165,6 +166,13 @@ def _configuration(paths: CniPaths) -> Finding:
     if problems:
         return Finding("configuration", "fail", f"{first}: {problems}", advice)
     return Finding("configuration", "ok", f"{first}, cniVersion {version}")
+
+
+def _version_of(conf: Mapping[str, object]) -> str:
+    """The version a runtime takes of a list: the newest it knows of cniVersion and cniVersions."""
+    listed, best = conf.get("cniVersions"), best_version()
+    more = map(str, listed if isinstance(listed, list) else ())
+    return max([str(conf.get("cniVersion", ABSENT)), *(v for v in more if v <= best)])
 
 
 def _version_problems(types: list[str], version: str, paths: CniPaths) -> Iterator[str]:

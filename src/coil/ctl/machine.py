@@ -33,8 +33,8 @@ class CniPaths:
     configurations: Path = Path("/etc/cni/net.d")
 
     def find_plugin(self, name: str) -> Path | None:
-        """The plugin that the runtime would run."""
-        there = (directory / name for directory in self.plugins)
+        """The plugin that the runtime would run; runtimes take no paths as names."""
+        there = (directory / name for directory in self.plugins if "/" not in name)
         return next((path for path in there if path.exists()), None)
 
 

@@ -104,23 +104,37 @@ def test_only_plugins_that_the_runtime_would_find_are_chained(machine, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("version", "plugins", "says"),
+    ("version", "more", "plugins", "says"),
     [
-        ("1.1.0", {"coil": NEW, "portmap": NEW}, ""),
-        ("1.0.0", {"coil": NEW, "portmap": OLD}, ""),
-        ("1.1.0", {"coil": NEW, "portmap": OLD}, "portmap does not take cniVersion 1.1.0"),
-        ("1.1.0", {"coil": NEW}, "no plugin portmap in"),
+        ("1.1.0", [], {"coil": NEW, "portmap": NEW}, ""),
+        ("1.0.0", [], {"coil": NEW, "portmap": OLD}, ""),
+        ("1.1.0", [], {"coil": NEW, "portmap": OLD}, "portmap does not take cniVersion 1.1.0"),
+        ("1.0.0", ["1.1.0"], {"coil": NEW, "portmap": OLD}, "does not take cniVersion 1.1.0"),
+        ("1.0.0", ["1.2.0"], {"coil": NEW, "portmap": OLD}, ""),
+        ("1.2.0", [], {"coil": NEW, "portmap": NEW}, "the runtime here takes cniVersion 1.1.0"),
+        ("1.1.0", [], {"coil": NEW}, "no plugin portmap in"),
     ],
 )
-def test_doctor_says_which_plugin_would_fail_every_pod(machine, version, plugins, says):
+def test_doctor_says_which_plugin_would_fail_every_pod(machine, version, more, plugins, says):
     machine.has_containerd(CONTAINERD_2)
     for name, spoken in plugins.items():
         machine.has_plugin(name, spoken)
     chain = [{"type": "coil"}, {"type": "portmap"}]
-    machine.conf.write_text(json.dumps({"cniVersion": version, "name": "n", "plugins": chain}))
+    conf = {"cniVersion": version, "cniVersions": more, "name": "n", "plugins": chain}
+    machine.conf.write_text(json.dumps(conf))
     found = machine.verdict()
     assert found["verdict"] == ("fail" if says else "ok")
     assert says in found["found"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "5", '{"plugins": null}', '{"plugins": [5]}', '{"plugins": [{"type": "x/y"}]}'],
+)
+def test_doctor_refuses_a_configuration_that_is_none(machine, text):
+    machine.has_containerd(CONTAINERD_2)
+    machine.conf.write_text(text)
+    assert machine.verdict()["verdict"] == "fail"
 
 
 OF_1_6 = """
