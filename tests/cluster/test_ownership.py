@@ -323,6 +323,20 @@ def test_a_pool_that_was_told_of_and_could_not_be_remembered_is_not_denied(clust
         assert "not known yet" in refused.json["msg"]
 
 
+def test_a_pool_made_while_coild_was_away_is_not_denied_before_the_store_is_asked(cluster, pods):
+    machine = cluster.node(pool=POOL, period=10)
+    machine.kill()
+    machine.ctl("pool", "create", "more", "10.78.0.0/24")
+    cluster.member.suspend()
+    machine.start("--period=10")
+    refused = machine.cni("ADD", "c1", pods(), pool="more")
+    assert refused.code == 11
+    assert "not known yet" in refused.json["msg"]
+    assert machine.add("c2", pods()).addresses
+    cluster.member.resume()
+    until(lambda: machine.cni("ADD", "c1", pods(), pool="more").status == 0, "it is known", 30)
+
+
 CLAIM = """
 import asyncio, sys
 from coil.store.open import opened_store

@@ -111,7 +111,6 @@ def _load(journal: Journal, node: NodeName) -> Inventory:
         state = journal.load()
     _check_node(journal, state.blocks, node)
     inventory.pools = inventory.with_pools(state.pools)
-    inventory.pools_told = bool(state.pools)
     for attachment in state.attachments:
         inventory.put_attachment(attachment)
     for journaled in state.blocks:
