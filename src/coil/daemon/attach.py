@@ -172,6 +172,8 @@ class Attacher:
 
     async def _displace(self, coming: Attachment) -> None:
         """Free a Calico-compatible link name that an older sandbox of the same pod still has."""
+        if not self._calico_names:  # all names are different, and a node may have a thousand
+            return
         for other in self._inventory.attachments.values():
             if other.host_ifname == coming.host_ifname and other.key != coming.key:
                 # Its lock: a DEL of it that runs now must not see it come back.
