@@ -10,6 +10,7 @@ import json
 import statistics
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,40 +95,99 @@ def many_nodes(rig: Rig, _rounds: int, count: int = 5000) -> None:
     rig.add("5,000 nodes: transactions per block", transactions / count, "")
 
 
-def churn(rig: Rig, _rounds: int, waves: int = 10, size: int = 100) -> None:
+@dataclass(frozen=True)
+class Churn:
     """Waves of pods on one node; each has gone, and its blocks are given back, before the next."""
-    pods = rig.need_pods(size)
+
+    name: str
+    pods: int = 100
+    waves: int = 10
+    pace: float = 0
+    """Pods a second; 0: all at once."""
+    block_bits: int = 5
+
+
+CHURN = Churn("")
+"""What the targets are for."""
+OTHER_CHURN = (
+    Churn("5 pods a second", waves=2, pace=5),
+    Churn("250 pods", pods=250, waves=2),
+    Churn("30 pods", pods=30, waves=3),
+    Churn("blocks of 8", waves=3, block_bits=3),
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a churn run took: all transactions of etcd from before coild's start on."""
+
+    transactions: int
+    mvcc: float
+    pods: int
+    claimed: int
+    released: int
+
+    @property
+    def per_block(self) -> float:
+        """Those of giving back, and of the node's record, included."""
+        return self.transactions / self.claimed
+
+
+def churn(rig: Rig, _rounds: int) -> None:
+    """Pods that come and go on one node."""
+    cost = _cost(rig, CHURN)
+    rig.add("etcd transactions per pod", cost.transactions / cost.pods, "", 0.07,
+            note=f"{cost.transactions} for {cost.pods} pods")  # fmt: skip
+    rig.add("etcd transactions per block", cost.per_block, "", 1,
+            note=f"{cost.transactions} for {cost.claimed} claimed and given back")  # fmt: skip
+    rig.add("etcd_mvcc_txn_total per pod", cost.mvcc / cost.pods, "",
+            note="counts two comparisons as one, too")  # fmt: skip
+    for shape in OTHER_CHURN:
+        cost = _cost(rig, shape)
+        rig.add(f"the same per block, {shape.name}", cost.per_block, "",
+                note=f"{cost.transactions} for {cost.pods} pods, {cost.claimed} claimed, "
+                     f"{cost.released} given back")  # fmt: skip
+
+
+def _cost(rig: Rig, shape: Churn) -> Cost:
+    pods = rig.need_pods(shape.pods)
     with cluster() as made:
         node = made.node(made.host, "n0")
-        node.ctl("pool", "create", "default", POOL, "--cool-down", "1s")
+        bits = str(shape.block_bits)
+        node.ctl("pool", "create", "default", POOL, "--cool-down", "1s", "--block-bits", bits)
         try:
-            node.start()
-            conf = {"cniVersion": "1.0.0", "name": "n", "type": "coil", "socket": str(node.socket)}
-            netconf = made.directory / "netconf.json"
-            netconf.write_text(json.dumps(conf))
             before = made.member.counters(), made.member.calls("Txn")
-            for wave in range(waves):
-                for command in ("ADD", "DEL"):
-                    jobs = "".join(
-                        f"{command} w{wave}-{n} eth0 {pod.path}\n" for n, pod in enumerate(pods)
-                    )
-                    made.host.run(LAUNCHER, "par", PLUGIN, netconf, input=jobs, seconds=120)
-                until(lambda: _blocks(node) <= 1, "blocks are given back", 60)
+            node.start()
+            until(lambda: _blocks(node) == 1, "coild has a block")
+            for wave in range(shape.waves):
+                _come_and_go(made, node, pods, wave, shape.pace)
             after, calls = made.member.counters(), made.member.calls("Txn") - before[1]
             log = node.log.read_text()
         finally:
             node.stop()
-    blocks = log.count("block acquired"), log.count("block released")
-    total = waves * size
-    rig.add("etcd transactions per pod", calls / total, "", 0.07, note=f"{calls} for {total} pods")
-    rig.add("etcd transactions per block", calls / sum(blocks), "", 1,
-            note=f"{blocks[0]} claimed, {blocks[1]} given back")  # fmt: skip
-    rig.add("the same / claimed blocks alone", calls / blocks[0], "",
-            note="all transactions, those of giving back included")  # fmt: skip
     mvcc = after["etcd_mvcc_txn_total"] - before[0]["etcd_mvcc_txn_total"]
-    rig.add(
-        "etcd_mvcc_txn_total per pod", mvcc / total, "", note="counts two comparisons as one, too"
-    )
+    claimed, released = log.count("block acquired"), log.count("block released")
+    return Cost(calls, mvcc, shape.waves * shape.pods, claimed, released)
+
+
+def _come_and_go(made: Cluster, node: Node, pods: list[Host], wave: int, pace: float) -> None:
+    conf = {"cniVersion": "1.0.0", "name": "n", "type": "coil", "socket": str(node.socket)}
+    netconf = made.directory / "netconf.json"
+    netconf.write_text(json.dumps(conf))
+    jobs = [f"w{wave}-{number} eth0 {pod.path}\n" for number, pod in enumerate(pods)]
+
+    def start(command: str, some: list[str]) -> None:
+        lines = "".join(f"{command} {job}" for job in some)
+        made.host.run(LAUNCHER, "par", PLUGIN, netconf, input=lines, seconds=120)
+
+    began = time.monotonic()
+    for number, job in enumerate(jobs if pace else ()):
+        time.sleep(max(0, began + number / pace - time.monotonic()))
+        start("ADD", [job])
+    if not pace:
+        start("ADD", jobs)
+    start("DEL", jobs)
+    until(lambda: _blocks(node) <= 1, "blocks are given back", 60)
 
 
 def independence(rig: Rig, _rounds: int, few: int = 10, many: int = 1000) -> None:

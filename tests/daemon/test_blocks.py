@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
 
 from coil.lab.wait import until
+from coil.store.open import opened_store
 
 pytestmark = pytest.mark.every_store
 
@@ -89,6 +91,45 @@ def test_a_block_is_fetched_before_the_last_address_is_gone(machines):
         machine.add(f"c{n}", pod)
     until(lambda: len(machine.listing("block", "list")) == 2, "the spare block is there")
     assert len(machine.routes(119)) == 2
+
+
+def burst(machine, size):
+    """Pods that come at once."""
+    pods = machine.pods(size)
+    started = [machine.spawn("ADD", f"c{n}", pod) for n, pod in enumerate(pods)]
+    assert [machine.reply(process).status for process in started] == [0] * size
+
+
+def owned(machine):
+    return sum(b["node"] == machine.name for b in machine.listing("block", "list"))
+
+
+def test_a_burst_claims_for_a_full_node_and_what_stays_away_goes_back(machines):
+    machine = fresh(machines, "default", "10.64.0.0/12")
+    until(lambda: owned(machine) == 1, "the first block is there")
+    burst(machine, 17)
+    until(lambda: owned(machine) == 4, "blocks for 110 pods and half a block are there")
+    until(lambda: owned(machine) == 2, "what is not used is given back", 20)
+    assert len(machine.routes(119)) == 2
+
+
+def test_a_burst_takes_what_a_nearly_full_pool_has_and_others_get_theirs(machines):
+    machine = fresh(machines, "default", "10.64.0.0/17")
+    other = machines("node2", store=machine.store)
+    other.start()
+    until(lambda: owned(machine) == owned(other) == 1, "the first blocks are there")
+    asyncio.run(fill(machine.store, "default", 1024 - 4))
+    burst(machine, 17)
+    until(lambda: owned(machine) == 3, "it has the last two blocks")
+    burst(other, 17)
+    until(lambda: owned(machine) == owned(other) == 2, "each has what it needs", 30)
+
+
+async def fill(url, pool, count):
+    """Let somebody else claim so many blocks."""
+    async with opened_store(url) as store:
+        while count:
+            count -= len(await store.claim_blocks("filler", pool, min(count, 16)))
 
 
 def test_blocks_of_one_address_work(machines):

@@ -15,7 +15,7 @@ from coil.daemon.blocks import BlockKeeper
 from coil.daemon.inventory import Inventory, OwnedBlock
 from coil.domain.attachment import AttachmentKey
 from coil.domain.errors import CoilError, OutOfAddresses, OutOfBlocks
-from coil.domain.level import missing_blocks, surplus_blocks
+from coil.domain.level import low_water, missing_blocks, surplus_blocks
 from coil.domain.names import PoolName
 from coil.domain.pool import Pool
 
@@ -66,7 +66,7 @@ class BlockFetcher:
                 await self.more(pool)
                 pool = self._inventory.get_pool(pool.name)
             else:
-                if self._missing(pool):
+                if self._inventory.free_count(pool) < low_water(pool):
                     self.look_at(pool.name)
                 return found
 
@@ -111,7 +111,8 @@ class BlockFetcher:
         if not self._inventory.is_fit(pool):
             return 0
         waiting = len(self._waiting[pool.name])
-        return missing_blocks(pool, free=self._inventory.free_count(pool), waiting=waiting)
+        free, expected = self._inventory.free_count(pool), self._inventory.expected(pool, waiting)
+        return missing_blocks(pool, free=free, waiting=waiting, expected=expected)
 
     async def _fetch(self, pool: Pool, count: int) -> None:
         try:
@@ -185,5 +186,6 @@ class BlockFetcher:
             if owned.block.pool == pool.name and owned.releasing
         ]
         idle = self._inventory.idle_blocks(pool)
-        count = surplus_blocks(pool, free=self._inventory.free_count(pool), idle=len(idle))
+        free, expected = self._inventory.free_count(pool), self._inventory.expected(pool)
+        count = surplus_blocks(pool, free=free, idle=len(idle), expected=expected)
         return half_released + idle[::-1][:count]

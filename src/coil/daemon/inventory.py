@@ -20,6 +20,7 @@ from coil.domain.errors import (
     PoolNotFound,
     PoolUnfit,
 )
+from coil.domain.level import expected
 from coil.domain.names import PoolName
 from coil.domain.pool import Pool
 
@@ -169,6 +170,11 @@ class Inventory:
             owned.allocator.free_count(now, pool.cool_down)
             for owned in self.usable_blocks(pool.name)
         )
+
+    def expected(self, pool: Pool, waiting: int = 0) -> int:
+        """Addresses that a burst under way will want (``coil.domain.level``)."""
+        allocators = [owned.allocator for owned in self.usable_blocks(pool.name)]
+        return expected(pool, allocators, now=self.clock(), waiting=waiting)
 
     def idle_blocks(self, pool: Pool) -> list[OwnedBlock]:
         """Usable blocks with nothing used and nothing cooling, newest last."""

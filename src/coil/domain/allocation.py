@@ -5,7 +5,9 @@ Pure and not thread-safe; times are seconds of one monotonic clock (CLOCK_BOOTTI
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 
 
 class BlockAllocator:
@@ -14,19 +16,20 @@ class BlockAllocator:
     def __init__(
         self, size: int, *, used: Iterable[int] = (), freed: Mapping[int, float] | None = None
     ) -> None:
-        """Start from what the journal says.
+        """Start from what the journal says; what is used then was taken long ago.
 
         ``freed`` gives for each offset that was in use once when it was freed. Offsets outside
         0..size-1 and an offset that is both used and freed are a caller's bug: ValueError.
         """
         self.size = size
-        self._used = set(used)
+        # When each was taken. Newest last, as below.
+        self._used = dict.fromkeys(used, -math.inf)
         # Oldest first; free() appends, and time does not run backwards, so order is kept.
         self._freed = dict(sorted((freed or {}).items(), key=lambda item: item[1]))
-        known = self._used | self._freed.keys()
+        known = self._used.keys() | self._freed.keys()
         if known and not 0 <= min(known) <= max(known) < size:
             raise ValueError("offset outside the block")
-        if self._used & self._freed.keys():
+        if self._used.keys() & self._freed.keys():
             raise ValueError("offset both used and freed")
         self._fresh = [offset for offset in reversed(range(size)) if offset not in known]
 
@@ -40,25 +43,25 @@ class BlockAllocator:
                 return None
             del self._freed[oldest]
             offset = oldest
-        self._used.add(offset)
+        self._used[offset] = now
         return offset
 
     def hold(self, offset: int) -> None:
         """Make an offset one in use, whatever it was. Idempotent."""
         if offset in self._used:
             return
-        self._used.add(offset)
+        self._used = {offset: -math.inf, **self._used}
         self._freed.pop(offset, None)
         self._fresh = [fresh for fresh in self._fresh if fresh != offset]
 
     def free(self, offset: int, now: float) -> None:
         """Give an offset back; it cools from ``now``. KeyError when it is not in use."""
-        self._used.remove(offset)
+        del self._used[offset]
         self._freed[offset] = now
 
     def cancel(self, offset: int) -> None:
         """Take an allocation back that no pod ever had; the offset is free at once."""
-        self._used.remove(offset)
+        del self._used[offset]
         self._fresh.append(offset)
 
     def retire_fresh(self, now: float) -> None:
@@ -88,6 +91,10 @@ class BlockAllocator:
     def used_count(self) -> int:
         """How many offsets are in use."""
         return len(self._used)
+
+    def taken_since(self, moment: float) -> int:
+        """How many of the offsets in use were allocated after ``moment``."""
+        return sum(1 for _ in takewhile(lambda at: at > moment, reversed(self._used.values())))
 
     @property
     def freed(self) -> dict[int, float]:

@@ -34,6 +34,19 @@ def test_a_never_used_offset_is_preferred_to_one_that_has_cooled() -> None:
     assert [allocator.allocate(1000, 0) for _ in range(3)] == [1, 2, 0]
 
 
+def test_what_was_taken_since_a_moment_is_counted_while_it_is_in_use() -> None:
+    allocator = BlockAllocator(8, used=[0, 1])
+    for at in (10, 20, 20, 30):
+        allocator.allocate(at, 0)
+    allocator.hold(7)  # known late, and taken who knows when
+    assert [allocator.taken_since(moment) for moment in (0, 10, 20, 30)] == [4, 3, 1, 0]
+    allocator.free(5, 40)
+    allocator.cancel(2)
+    assert [allocator.taken_since(moment) for moment in (0, 10, 20)] == [2, 2, 0]
+    assert allocator.allocate(50, 0) == 2
+    assert allocator.taken_since(40) == 1
+
+
 def test_what_the_journal_says_is_where_it_goes_on() -> None:
     allocator = BlockAllocator(5, used=[0, 4], freed={2: 50.0, 1: 60.0})
     assert allocator.used == {0, 4}

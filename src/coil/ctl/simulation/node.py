@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from coil.domain.allocation import BlockAllocator
 from coil.domain.block import Block, BlockClaim
 from coil.domain.errors import OutOfBlocks
-from coil.domain.level import missing_blocks, surplus_blocks
+from coil.domain.level import expected, missing_blocks, surplus_blocks
 from coil.domain.names import NodeName, RackName
 from coil.domain.pool import Pool
 from coil.store.contract import BlockStore
@@ -66,7 +66,8 @@ class SimulatedNode:
 
     def missing(self, now: float) -> int:
         """Blocks to claim now."""
-        return missing_blocks(self._pool, free=self._free(now), waiting=self.waiting)
+        more = self._expected(now)
+        return missing_blocks(self._pool, free=self._free(now), waiting=self.waiting, expected=more)
 
     async def fetch(self, now: float) -> bool:
         """Claim what is missing; False when the pool is full."""
@@ -89,11 +90,16 @@ class SimulatedNode:
         idle = [held for held in self.blocks if held.allocator.is_idle(now, cool_down)]
         if not idle:
             return
-        count = surplus_blocks(self._pool, free=self._free(now), idle=len(idle))
+        free, more = self._free(now), self._expected(now)
+        count = surplus_blocks(self._pool, free=free, idle=len(idle), expected=more)
         surplus = idle[::-1][:count]
         if surplus:
             await self._store.release_blocks([held.claim for held in surplus])
             self.blocks = [held for held in self.blocks if held not in surplus]
+
+    def _expected(self, now: float) -> int:
+        allocators = [held.allocator for held in self.blocks]
+        return expected(self._pool, allocators, now=now, waiting=self.waiting)
 
     def _free(self, now: float) -> int:
         cool_down = self._pool.cool_down
