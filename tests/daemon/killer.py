@@ -32,7 +32,7 @@ def main() -> None:
     for unused in ("config", "print_config"):
         options.pop(unused)
     logging.configure(level="info", fmt="json")
-    asyncio.run(coild.serve(coild.read_settings(options), step))
+    asyncio.run(coild.serve(coild.read_settings(**options), step))
 
 
 if __name__ == "__main__":
