@@ -6,7 +6,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling
+
+# Property tests judge results, not the speed of a shared machine.
+settings.register_profile(
+    "coil", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("coil")
 
 SHARING = "tests/lab/"
 """Its files share a data centre, so they are one worker's; the first, as they take longest."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from coil.domain.errors import ConfigError
@@ -138,7 +138,6 @@ def test_a_url_is_shown_without_its_password() -> None:
 
 
 @given(text=st.one_of(st.text(max_size=50), st.text(max_size=50).map("etcd://{}".format)))
-@settings(deadline=None)
 def test_any_text_is_an_address_or_refused(text: str) -> None:
     try:
         address = parse_address(_split(text))
