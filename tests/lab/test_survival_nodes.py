@@ -65,7 +65,8 @@ def claim_and_release(lab, node, claim, release):
         for verb, step in (("ADD", claim), ("DEL", release)):
             plugins = []
             with killed_at(lab, node, step):
-                plugins += [node.spawn(verb, f"many-{pod.name}", pod) for pod in pods]
+                for pod in pods:
+                    plugins.append(stack.enter_context(node.spawn(verb, f"many-{pod.name}", pod)))
             for plugin in plugins:
                 out, _ = plugin.communicate(timeout=60)
                 assert plugin.returncode == 0, out
@@ -108,9 +109,9 @@ def test_a_node_loses_its_power_and_its_blocks_and_comes_back(lab):
     with storm(lab, TIGHT) as churn, pings(one, other) as packets:
         churn.wait_more_on("r2n1", 3)
         watcher = churn.nodes["r1n1"]
+        blocks = blocks_of(watcher, "r2n1")  # before: a busy machine may be slower than the grace
+        assert blocks
         with without_power(lab, "r2n1"):
-            blocks = blocks_of(watcher, "r2n1")
-            assert blocks
             until(lambda: not blocks_of(watcher, "r2n1"), "its blocks are taken", 60)
             taken_by_others(churn, "r2n1", blocks)
             churn.wait_more(10)
