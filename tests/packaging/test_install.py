@@ -11,6 +11,9 @@ import pytest
 
 from coil import __version__
 
+# An installation is some thousand files, and the packages may come over a slow line.
+pytestmark = pytest.mark.timeout(600)
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {
     "PREFIX": "opt/coil",
@@ -27,7 +30,7 @@ PROGRAMS = (
 
 
 def run(*command, **more):
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, **more)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, **more)
 
 
 def make(target, **variables):
