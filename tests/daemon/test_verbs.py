@@ -122,6 +122,16 @@ def test_a_pod_can_have_two_interfaces_that_both_answer(machine):
     other.run("ping", "-c1", "-W2", second.addresses[0])
 
 
+def test_a_further_interface_leaves_nothing_in_a_pod_that_lives_on(machine):
+    pod = machine.pods()
+    machine.add("c1", pod)
+    before = [pod.ip(family, "rule") for family in ("-4", "-6")]
+    machine.add("c1", pod, ifname="net1")
+    assert [pod.ip(family, "rule") for family in ("-4", "-6")] != before
+    machine.delete("c1", ifname="net1")
+    assert [pod.ip(family, "rule") for family in ("-4", "-6")] == before
+
+
 def test_an_interface_of_another_network_is_no_repeat(machine):
     pod = machine.pods()
     told = machine.add("c1", pod)

@@ -37,7 +37,7 @@ from coil.nodenet.netns import NetnsHandle
 from coil.nodenet.observe import HostState, observe
 from coil.nodenet.plan import Tables, calico_ifname, host_ifname, pod_mac
 from coil.nodenet.removal import LinkRemover
-from coil.nodenet.veth import attach, rename_host_end
+from coil.nodenet.veth import attach, forget_secondary_rules, rename_host_end
 
 _log = structlog.get_logger()
 
@@ -213,6 +213,7 @@ class Attacher:
 
     async def _take_down(self, attachment: Attachment) -> None:
         """Link, then journal, then memory. Once begun it is finished, also when cancelled."""
+        forget_secondary_rules(self._workers.netlink, attachment)
         unlinking = self._unlink(attachment.key, attachment.host_ifname, search=True)
         try:
             await unlinking

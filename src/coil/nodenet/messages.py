@@ -304,22 +304,26 @@ def match_route(address: Address) -> Message:
 
 def add_rule(version: int, *, priority: int, table: int, source: Address | None = None) -> Message:
     """Add a rule that looks up ``table``; fine when the same rule is there."""
-    bits = 0 if source is None else source.max_prefixlen
-    body = _RTMSG.pack(family(version), 0, bits, 0, RT_TABLE_UNSPEC, 0, 0, FR_ACT_TO_TBL, 0)
-    body += attribute_u32(FRA_PRIORITY, priority) + attribute_u32(FRA_TABLE, table)
-    if source is not None:
-        body += attribute(FRA_SRC, source.packed)
+    body = _rule(version, priority, table, source)
     there = frozenset({errno.EEXIST})
     return Message(
         "add rule", RTM_NEWRULE, body, NLM_F_CREATE | NLM_F_EXCL, there, subject=priority
     )
 
 
-def delete_rule(version: int, *, priority: int, table: int) -> Message:
-    """Remove the rule for all packets that looks up ``table``; fine when there is none."""
-    body = _RTMSG.pack(family(version), 0, 0, 0, RT_TABLE_UNSPEC, 0, 0, FR_ACT_TO_TBL, 0)
-    body += attribute_u32(FRA_PRIORITY, priority) + attribute_u32(FRA_TABLE, table)
+def delete_rule(
+    version: int, *, priority: int, table: int, source: Address | None = None
+) -> Message:
+    """Remove a rule that add_rule() made; fine when there is none."""
+    body = _rule(version, priority, table, source)
     return Message("remove rule", RTM_DELRULE, body, tolerated=_GONE, subject=priority)
+
+
+def _rule(version: int, priority: int, table: int, source: Address | None) -> bytes:
+    bits = 0 if source is None else source.max_prefixlen
+    body = _RTMSG.pack(family(version), 0, bits, 0, RT_TABLE_UNSPEC, 0, 0, FR_ACT_TO_TBL, 0)
+    body += attribute_u32(FRA_PRIORITY, priority) + attribute_u32(FRA_TABLE, table)
+    return body if source is None else body + attribute(FRA_SRC, source.packed)
 
 
 def dump_rules(version: int) -> Message:

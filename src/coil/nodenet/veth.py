@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from coil.domain.attachment import Attachment
 from coil.nodenet import messages as m
-from coil.nodenet.errors import KernelRefused, LinkExists
+from coil.nodenet.errors import KernelRefused, LinkExists, NodeNetError
 from coil.nodenet.netlink import Message, NetlinkSocket
-from coil.nodenet.netns import NetnsHandle
+from coil.nodenet.netns import NetnsHandle, is_local
 from coil.nodenet.observe import find_links_of
 from coil.nodenet.parse import Link, parse_link, parse_route
 from coil.nodenet.plan import (
@@ -29,6 +30,8 @@ from coil.nodenet.sysctl import enable_ipv6
 StepHook = Callable[[str], None]
 _SECONDARY_TABLE_BASE = 10_000
 """Inside a pod: table of its second, third... interface is this plus the link's index."""
+_FIRST_IFINDEX = 2
+"""Of the first link made in a namespace (lo has 1): it cannot find another one's default route."""
 _LINK_LOCAL_BITS = 64
 _ROUTE_TAKEN = (errno.EEXIST, errno.ENETUNREACH)
 """Another interface has the default route; ENETUNREACH: has the route to the gateway."""
@@ -221,6 +224,29 @@ def _ensure_secondary_routes(inside: NetlinkSocket, ifindex: int, attachment: At
                 *_default_routes(address.version, ifindex, table, only_new=False),
                 m.add_rule(address.version, priority=table, table=table, source=address),
             )
+
+
+def forget_secondary_rules(host: NetlinkSocket, attachment: Attachment) -> None:
+    """Remove what of a further interface does not go with its link: its rules in the pod.
+
+    Before the link is removed. It is no failure when the pod cannot be looked into any more.
+    """
+    ours = find_link(host, attachment.host_ifname)
+    may_be_further = ours is not None and ours.peer_ifindex > _FIRST_IFINDEX
+    if not may_be_further or not is_local(attachment.netns.path):
+        return
+    with (
+        suppress(NodeNetError),
+        NetnsHandle(attachment.netns) as netns,
+        netns.open_netlink() as inside,
+    ):
+        table = _SECONDARY_TABLE_BASE + _index(inside, attachment.key.ifname)
+        inside.send(
+            *(
+                m.delete_rule(address.version, priority=table, table=table, source=address)
+                for address in attachment.addresses
+            )
+        )
 
 
 def _default_routes(version: int, ifindex: int, table: int, *, only_new: bool) -> Iterator[Message]:
