@@ -232,6 +232,25 @@ def test_a_coild_that_did_not_see_the_cable_go_withdraws_before_it_is_heard_agai
     until(lambda: exported(lost) == before, "its blocks are announced again", 30)
 
 
+def test_a_node_that_is_back_with_a_full_disk_asks_before_it_announces(cluster, pods):
+    lost = cluster.made("n0")
+    lost.ctl("pool", "create", "default", *POOL.split())
+    with tiny_state(lost):
+        lost.start("--period=1")
+        lost.add("c1", pods())
+        before = exported(lost)
+        cluster.unplug(lost)
+        until(lambda: not exported(lost), "the node that reaches nobody withdraws")
+        release = fill(lost)
+        cluster.member.suspend()
+        cluster.plug(lost)
+        until(lambda: "stood still: asking" in lost.log.read_text(), "it asks")
+        assert not exported(lost)
+        cluster.member.resume()
+        release()
+        until(lambda: exported(lost) == before, "its blocks are announced again")
+
+
 def test_a_node_that_was_dead_for_long_asks_before_it_announces(cluster, pods):
     dead, other = cluster.node(pool=TINY), cluster.node()
     dead.add("c1", pods())

@@ -169,7 +169,7 @@ def _compose(base: _Base) -> _Parts:
         journal=base.journal,
         keeper=keeper,
         problems=base.problems,
-        isolation=_isolation(base, keeper),
+        isolation=_isolation(base, keeper, ownership),
         sync=ownership.sync,
         wake_repair=repairer.wake,
         lease=settings.lease,
@@ -217,13 +217,14 @@ def _attacher(base: _Base, fetcher: BlockFetcher, vigil: Vigil, mtu: UplinkMtu) 
     )
 
 
-def _isolation(base: _Base, keeper: BlockKeeper) -> Isolation:
+def _isolation(base: _Base, keeper: BlockKeeper, ownership: Ownership) -> Isolation:
     return Isolation(
         clock=clock.boottime,
         journal=base.journal,
         keeper=keeper,
         workers=base.workers,
         store_is_away=lambda: base.problems.count("store") > 0,
+        heard_at=lambda: ownership.heard_at,
     )
 
 
@@ -279,6 +280,7 @@ async def _reconcile(parts: _Parts) -> None:
     await parts.ownership.recover()
     await parts.vigil.start()
     await parts.ownership.first_sync()
+    await parts.vigil.look_around()
     parts.vigil.stamp()
     await parts.repairer.repair()
 

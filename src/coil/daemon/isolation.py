@@ -9,6 +9,7 @@ well, and had been there before (a flat network has none).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import structlog
@@ -16,6 +17,7 @@ import structlog
 from coil.daemon.blocks import BlockKeeper
 from coil.daemon.workers import Workers
 from coil.domain.errors import CoilError
+from coil.journal.errors import JournalError
 from coil.journal.journal import Journal, Moment
 from coil.nodenet.observe import has_way_out
 
@@ -37,12 +39,15 @@ class Isolation:
         keeper: BlockKeeper,
         workers: Workers,
         store_is_away: Callable[[], bool],
+        heard_at: Callable[[], float],
     ) -> None:
+        """``heard_at``: when the store was last asked and answered; 0 before."""
         self._clock = clock
         self._journal = journal
         self._keeper = keeper
         self._workers = workers
         self._store_is_away = store_is_away
+        self._heard_at = heard_at
         self._had_way = False
         self._in_touch = clock()
         self._look_again = 0.0
@@ -51,11 +56,9 @@ class Isolation:
         """As ``look``, going on where an earlier coild of this boot ended."""
         find = self._journal.find_moment
         self._had_way = find(Moment.HAD_WAY) is not None
-        self._in_touch = find(Moment.ALIVE) or self._in_touch
         since = find(Moment.CUT_OFF)
-        if since is None:
-            return 0.0  # the store has not been asked yet: nobody can tell
-        self._in_touch, self._keeper.cut_off = since, True
+        self._keeper.cut_off = since is not None
+        self._in_touch = since or find(Moment.ALIVE) or self._in_touch
         return await self.look()
 
     @property
@@ -76,22 +79,32 @@ class Isolation:
 
     async def _look(self) -> float:
         away = self._store_is_away()
-        if not away and not self._keeper.cut_off:
-            self._in_touch = self._clock()
-            if self._had_way or self._in_touch < self._look_again:
+        if not self._keeper.cut_off:
+            self._in_touch = max(self._in_touch, self._heard_at())
+            if not away and (self._had_way or self._clock() < self._look_again):
                 return 0.0
-            self._look_again = self._in_touch + _LOOK_SECONDS
+            self._look_again = self._clock() + _LOOK_SECONDS
         has_way = await self._workers.run(has_way_out)
         if has_way and not self._had_way:
             self._had_way = True
             self._journal.put_moment(Moment.HAD_WAY, self._clock())
-        if has_way and self._keeper.cut_off:
-            self._keeper.cut_off = False
-            self._journal.remove_moment(Moment.CUT_OFF)
-            return self._clock() - self._in_touch
-        if away and self._had_way and not has_way and not self._keeper.cut_off:
-            _log.warning("cut off from all others: blocks are withdrawn until the store is asked")
-            self._keeper.cut_off = True
-            await self._keeper.sync_routes()
-            self._journal.put_moment(Moment.CUT_OFF, self._in_touch)
+        if self._keeper.cut_off:
+            return self._back() if has_way or self._heard_at() > self._in_touch else 0.0
+        if away and self._had_way and not has_way:
+            await self._withdraw()
         return 0.0
+
+    def _back(self) -> float:
+        self._keeper.cut_off = False
+        # What stays in the journal has a later coild ask the store as well, no more.
+        with contextlib.suppress(JournalError):
+            self._journal.remove_moment(Moment.CUT_OFF)
+        return self._clock() - self._in_touch
+
+    async def _withdraw(self) -> None:
+        _log.warning("cut off from all others: blocks are withdrawn until the store is asked")
+        self._keeper.cut_off = True
+        # The journal first: a coild that starts after a kill must not announce them again.
+        with contextlib.suppress(JournalError):
+            self._journal.put_moment(Moment.CUT_OFF, self._in_touch)
+        await self._keeper.sync_routes()

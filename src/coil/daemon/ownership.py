@@ -64,6 +64,8 @@ class Ownership:
         self._setting_pools = asyncio.Lock()
         self.name_taken = ""
         """Why this node's name is not ours, empty while it is."""
+        self.heard_at = 0.0
+        """When the last sync began that the store answered, on the inventory's clock."""
 
     async def watch_pools(self) -> None:
         """Apply pool changes live, for ever."""
@@ -105,6 +107,7 @@ class Ownership:
         """
         try:
             async with self._one_sync:
+                began = self._inventory.clock()
                 await self._sync()
         except NodeNameTaken as exc:
             self.name_taken = exc.message
@@ -117,6 +120,7 @@ class Ownership:
         except CoilError as exc:
             self._problems.put("store", exc.message)
             return False
+        self.heard_at = began
         self._problems.clear("store")
         self._problems.clear("node name")
         self.name_taken = ""

@@ -79,7 +79,7 @@ class Vigil:
         """
         self._look()
         if self._keeper.cut_off:
-            await self._look_around()
+            await self.look_around()
         if self._isolation.seconds > self._patience:
             raise InDoubt(
                 f"this node has reached nobody for {_duration(self._isolation.seconds)}: its "
@@ -99,7 +99,7 @@ class Vigil:
         while True:
             await asyncio.sleep(_TICK)
             self._look()
-            await self._look_around()
+            await self.look_around()
             if self._keeper.in_doubt:
                 async with self._asking:
                     if self._keeper.in_doubt and not await self._sync() and self._may_go_on():
@@ -128,7 +128,8 @@ class Vigil:
             self._stood_still(now - self._tick)
         self._tick = now
 
-    async def _look_around(self) -> None:
+    async def look_around(self) -> None:
+        """Withdraw where this node is cut off now; doubt where that has just ended."""
         gone = await self._isolation.look()
         if gone:
             self._stood_still(gone)
