@@ -231,22 +231,21 @@ def forget_secondary_rules(host: NetlinkSocket, attachment: Attachment) -> None:
 
     Before the link is removed. It is no failure when the pod cannot be looked into any more.
     """
-    ours = find_link(host, attachment.host_ifname)
-    may_be_further = ours is not None and ours.peer_ifindex > _FIRST_IFINDEX
-    if not may_be_further or not is_local(attachment.netns.path):
-        return
-    with (
-        suppress(NodeNetError),
-        NetnsHandle(attachment.netns) as netns,
-        netns.open_netlink() as inside,
-    ):
-        table = _SECONDARY_TABLE_BASE + _index(inside, attachment.key.ifname)
-        inside.send(
-            *(
-                m.delete_rule(address.version, priority=table, table=table, source=address)
-                for address in attachment.addresses
-            )
-        )
+    with suppress(NodeNetError):
+        ours = find_link(host, attachment.host_ifname)
+        may_be_further = ours is not None and ours.peer_ifindex > _FIRST_IFINDEX
+        if may_be_further and is_local(attachment.netns.path):
+            with NetnsHandle(attachment.netns) as netns, netns.open_netlink() as inside:
+                _forget_secondary_rules(inside, attachment)
+
+
+def _forget_secondary_rules(inside: NetlinkSocket, attachment: Attachment) -> None:
+    table = _SECONDARY_TABLE_BASE + _index(inside, attachment.key.ifname)
+    rules = (
+        m.delete_rule(address.version, priority=table, table=table, source=address)
+        for address in attachment.addresses
+    )
+    inside.send(*rules)
 
 
 def _default_routes(version: int, ifindex: int, table: int, *, only_new: bool) -> Iterator[Message]:
