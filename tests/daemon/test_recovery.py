@@ -65,6 +65,9 @@ def test_what_others_put_in_the_place_of_ours_is_put_right(machine):
     for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
         machine.host.run("sysctl", "-qw", f"{name}=0")
         until(lambda name=name: machine.host.run("sysctl", "-n", name).stdout == "1\n", name, SOON)
+    # Takes the routes to all its IPv6 addresses along.
+    machine.host.run("sysctl", "-qw", f"net.ipv6.conf.{link}.disable_ipv6=1")
+    until(lambda: machine.cni("CHECK", "a", pod, prevResult=told).code == 0, "IPv6 is on", SOON)
     machine.host.run("ip", "link", "set", link, "name", "other0")
     # A new name alone is no event; a repair of something else may have seen it by now.
     machine.host.run("ip", "link", "set", "other0", "down", check=False)

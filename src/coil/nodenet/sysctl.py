@@ -52,7 +52,8 @@ def ensure_forwarding(versions: Iterable[int]) -> list[str]:
 def enable_ipv6(ifname: str) -> None:
     """Allow IPv6 on a link of the namespace the calling thread is in. Raises KernelRefused.
 
-    Runtimes make namespaces with disable_ipv6=1 when nobody asked for IPv6.
+    Runtimes make namespaces with disable_ipv6=1 when nobody asked for IPv6; on the host a script
+    that goes through all links may have switched it off.
     """
     _write(_ROOT / "ipv6/conf" / ifname / "disable_ipv6", "0")
 

@@ -33,6 +33,8 @@ _SECONDARY_TABLE_BASE = 10_000
 _FIRST_IFINDEX = 2
 """Of the first link made in a namespace (lo has 1): it cannot find another one's default route."""
 _LINK_LOCAL_BITS = 64
+_SWITCHED_OFF = (errno.EACCES, errno.EPERM)
+"""IPv6 is, by the link's disable_ipv6."""
 _ROUTE_TAKEN = (errno.EEXIST, errno.ENETUNREACH)
 """Another interface has the default route; ENETUNREACH: has the route to the gateway."""
 
@@ -146,7 +148,14 @@ def ensure_host_end(
     ``mac``: empty when the link was made with it just now.
     """
     ifindex = _index(host, attachment.host_ifname)
-    host.send(*_host_messages(ifindex, attachment, tables, mac=mac))
+    messages = list(_host_messages(ifindex, attachment, tables, mac=mac))
+    try:
+        host.send(*messages)
+    except KernelRefused as exc:
+        if exc.errno not in _SWITCHED_OFF:
+            raise
+        enable_ipv6(attachment.host_ifname)
+        host.send(*messages)
 
 
 def _host_messages(
@@ -179,7 +188,7 @@ def _ensure_pod_end(netns: NetnsHandle, attachment: Attachment) -> None:
         try:
             _send_pod_messages(inside, ifindex, attachment)
         except KernelRefused as exc:
-            if exc.errno not in (errno.EACCES, errno.EPERM):
+            if exc.errno not in _SWITCHED_OFF:
                 raise
             with netns.entered():
                 enable_ipv6(attachment.key.ifname)
