@@ -137,7 +137,7 @@ def test_blocks_of_one_address_work(machines):
     pods = machine.pods(5)
     replies = [machine.add(f"c{n}", pod) for n, pod in enumerate(pods)]
     assert len({r.addresses[0] for r in replies}) == 5
-    pods[0].run("ping", "-c1", "-W1", replies[4].addresses[0])
+    pods[0].run("ping", "-c1", "-W5", replies[4].addresses[0])
 
 
 def test_idle_blocks_are_given_back_but_one(machines):
@@ -165,7 +165,7 @@ def test_a_cordoned_pool_gives_nothing_drains_and_can_be_deleted(machines):
     in_use = machine.ctl("pool", "delete", "default", check=False)
     assert in_use.returncode == 1
     assert "node1" in in_use.stderr
-    pod.run("ping", "-c1", "-W1", "169.254.1.1")
+    pod.run("ping", "-c1", "-W5", "169.254.1.1")
     machine.delete("a")
     until(lambda: machine.listing("block", "list") == [], "all blocks are given back")
     machine.ctl("pool", "delete", "default")

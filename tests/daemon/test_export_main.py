@@ -58,7 +58,7 @@ def test_only_our_own_routes_are_made_mended_and_removed(machines):
     assert foreign(machine) == before
     machine.kill()
     machine.start("--export-table=254")
-    pod.run("ping", "-c1", "-W1", "169.254.1.1")
+    pod.run("ping", "-c1", "-W5", "169.254.1.1")
     machine.delete("c1", pod)
     machine.ctl("pool", "cordon", "default")
     until(lambda: not any(exported(machine).values()), "the block is given back")

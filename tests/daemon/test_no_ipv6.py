@@ -37,7 +37,7 @@ def serves_ipv4_alone(machine):
     told = machine.add("a", first)
     assert told.addresses == ["10.66.0.0"]
     machine.add("b", second)
-    first.run("ping", "-c1", "-W1", "10.66.0.1")
+    first.run("ping", "-c1", "-W5", "10.66.0.1")
     before = machine.routes(116), machine.routes(119)
     machine.host.run("ip", "route", "flush", "table", "116")
     machine.host.run("ip", "route", "flush", "table", "119")
@@ -94,7 +94,7 @@ def test_a_host_whose_ipv6_is_switched_off_serves_ipv4_and_ipv6_once_it_is_on(ma
     first, second = machine.pods(2)
     machine.add("d", first, pool="dual")
     target = machine.add("e", second, pool="dual").addresses[1]
-    first.run("ping", "-c1", "-W1", target)
+    first.run("ping", "-c1", "-W5", target)
 
 
 def test_a_block_with_ipv6_from_before_stops_nothing(machine, booted_without):

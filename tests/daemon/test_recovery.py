@@ -45,7 +45,7 @@ def test_export_routes_rules_and_addresses_come_back(machine):
     )
     machine.host.run("ip", "link", "set", link, "down")
     until(lambda: machine.routes(116).get(address) == link, "the link is up again", SOON)
-    machine.host.run("ping", "-c1", "-W1", address)
+    machine.host.run("ping", "-c1", "-W5", address)
 
 
 def test_what_others_put_in_the_place_of_ours_is_put_right(machine):
@@ -103,7 +103,7 @@ def test_a_host_end_in_another_namespace_is_told_and_mended_once_it_is_back(mach
     elsewhere.run("ip", "link", "set", link, "netns", machine.host.name)
     until(lambda: machine.cni("CHECK", "a", pod, prevResult=told).code == 0, "mended")
     until(lambda: not machine.listing("node", "status")["problems"], "no problem is left")
-    machine.host.run("ping", "-c1", "-W1", added.addresses[0])
+    machine.host.run("ping", "-c1", "-W5", added.addresses[0])
     machine.host.run("ip", "link", "set", link, "netns", elsewhere.name)
     machine.delete("a", pod)
     assert machine.used() == {}
@@ -129,7 +129,7 @@ def test_a_restart_keeps_everything(machine):
         end()
         machine.start()
         assert (machine.used(), machine.routes(116), machine.routes(119)) == before
-    pods[0].run("ping", "-c1", "-W1", added[4].addresses[0])
+    pods[0].run("ping", "-c1", "-W5", added[4].addresses[0])
 
 
 @pytest.mark.parametrize("loss", ["deleted", "garbage"])
@@ -151,7 +151,7 @@ def test_a_lost_journal_is_rebuilt_from_the_kernel(machine, loss):
     assert machine.cni("CHECK", "c0", pods[1], prevResult=told).code == 100
     third = machine.add("c2", pods[2])
     assert third.addresses[0] not in before
-    pods[2].run("ping", "-c1", "-W1", next(iter(before)))
+    pods[2].run("ping", "-c1", "-W5", next(iter(before)))
     # What was free may have been in use a moment ago, as far as anybody knows: it cools.
     cooling = [r for r in machine.listing("address", "list") if r["state"] == "cooling"]
     assert len(cooling) == 30

@@ -159,7 +159,7 @@ def test_an_add_again_follows_its_container_into_another_namespace(machine):
     machine.add("c2", peer)
     assert machine.add("c1", other).addresses == told.addresses
     assert len(pod.ip("link")) == 1
-    peer.run("ping", "-c1", "-W1", told.addresses[0])
+    peer.run("ping", "-c1", "-W5", told.addresses[0])
     for _ in range(2):
         assert netns_of(machine, "c1") == str(other.path)
         machine.kill()
