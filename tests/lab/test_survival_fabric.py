@@ -64,7 +64,8 @@ def test_a_link_and_then_a_spine_are_lost_and_nodes_do_not_even_notice(lab, pair
         churn.check_settled()
     assert packets.found[0].lost > 1
     assert packets.outage < ANOTHER_WAY
-    assert churn.refused() == []
+    # One without a free address asks etcd, which may take longer than the lab gives it just then.
+    assert churn.refused(11) == []
     churn.check()
 
 
