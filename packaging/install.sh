@@ -98,6 +98,8 @@ install_programs() {
 }
 
 install_conflist() {
+    "$DESTDIR$PREFIX/venv/bin/python" -I -c \
+        'from coil.ctl.machine import cni_paths; print(*cni_paths().plugins)' >"$work/looks"
     set -- # where the runtime looks, unless it is one that this machine does not tell of
     looks_here || set -- --cni-bin-dir "$CNI_BIN_DIR"
     "$DESTDIR$PREFIX/venv/bin/python" -I -m coil.ctl.main conflist "$@" >"$work/conflist"
@@ -137,8 +139,6 @@ install_all() {
 # Does the runtime of this machine look for plugins in CNI_BIN_DIR? Debian's containerd comes
 # configured for /usr/lib/cni; everybody else's looks in /opt/cni/bin.
 looks_here() {
-    "$DESTDIR$PREFIX/venv/bin/python" -I -c \
-        'from coil.ctl.machine import cni_paths; print(*cni_paths().plugins)' >"$work/looks"
     case " $(cat "$work/looks") " in *" $CNI_BIN_DIR "*) ;; *) return 1 ;; esac
 }
 

@@ -152,33 +152,33 @@ def _configuration(paths: CniPaths) -> Finding:
     advice = f"coilctl conflist > {directory}/10-coil.conflist"
     if not files:
         return Finding("configuration", "fail", f"none in {directory}", advice)
-    first = files[0]
+    first, best = files[0], best_version()
     try:
         conf = json.loads(first.read_text(encoding="utf-8"))
         types = [str(plugin.get("type")) for plugin in conf.get("plugins", [conf])]
-        version = _version_of(conf)
+        version = _version_of(conf, best)
     except (OSError, ValueError, AttributeError, TypeError) as exc:
         return Finding("configuration", "fail", f"{first} cannot be read: {exc}", advice)
     if "coil" not in types:
         return Finding("configuration", "fail", f"{first} comes first and has no coil in it",
                        f"remove it, or: {advice}")  # fmt: skip
-    problems = "; ".join(_version_problems(types, version, paths))
+    problems = "; ".join(_version_problems(types, version, best, paths))
     if problems:
         return Finding("configuration", "fail", f"{first}: {problems}", advice)
     return Finding("configuration", "ok", f"{first}, cniVersion {version}")
 
 
-def _version_of(conf: Mapping[str, object]) -> str:
+def _version_of(conf: Mapping[str, object], best: str) -> str:
     """The version a runtime takes of a list: the newest it knows of cniVersion and cniVersions."""
-    listed, best = conf.get("cniVersions"), best_version()
+    listed = conf.get("cniVersions")
     more = map(str, listed if isinstance(listed, list) else ())
     return max([str(conf.get("cniVersion", ABSENT)), *(v for v in more if v <= best)])
 
 
-def _version_problems(types: list[str], version: str, paths: CniPaths) -> Iterator[str]:
+def _version_problems(types: list[str], version: str, best: str, paths: CniPaths) -> Iterator[str]:
     """Why the runtime cannot run these plugins in a list of this version: each fails every pod."""
-    if version > best_version():
-        yield f"the runtime here takes cniVersion {best_version()}, not {version}"
+    if version > best:
+        yield f"the runtime here takes cniVersion {best}, not {version}"
     for plugin in types:
         path = paths.find_plugin(plugin)
         if path is None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import structlog
 
 from coil.daemon import app
 from coil.daemon.collect import GcMode
@@ -23,7 +22,6 @@ from coil.program import node_name_option, program, start
 from coil.store.open import DEFAULT_STORE, opened_store
 
 DEFAULT_RACK_FILE = Path("/etc/coil/rack")
-_log = structlog.get_logger()
 
 
 @program("coild")
