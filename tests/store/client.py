@@ -101,12 +101,22 @@ async def identity(store: Store) -> None:
     say(identity=await store.identity(), kept_aside=str(getattr(store, "recovered_from", None)))
 
 
+async def watch_pools(store: Store, until: str) -> None:
+    """Say the names of the pools whenever they change, until there is one of this name."""
+    async for pools in store.watch_pools():
+        names = [pool.name for pool in pools]
+        say(pools=names)
+        if until in names:
+            return
+
+
 COMMANDS: dict[str, Callable[..., Awaitable[None]]] = {
     "churn": churn,
     "claim-forever": claim_forever,
     "create-all": create_all,
     "delete-and-create": delete_and_create,
     "identity": identity,
+    "watch-pools": watch_pools,
 }
 
 

@@ -7,7 +7,7 @@ import re
 import secrets
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -172,9 +172,10 @@ async def client(rig: Rig) -> AsyncIterator[Store]:
 class Process:
     """A real process that runs a command of client.py, waiting for the word to begin."""
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str, within: Sequence[str] = ()) -> None:
+        """``within``: a program that starts the one after it, and its arguments."""
         self._process = subprocess.Popen(
-            [sys.executable, SCRIPT, *words],
+            [*within, sys.executable, SCRIPT, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

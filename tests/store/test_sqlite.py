@@ -25,7 +25,7 @@ from coil.domain.pool import Pool, parse_subnet
 from coil.store.errors import StoreCorrupt, StoreUnavailable
 from coil.store.sqlite import SqliteStore
 from coil.store.sqlite.file import lock_path
-from store.rigs import SOURCE, SqliteRig, processes
+from store.rigs import SOURCE, Process, SqliteRig, processes
 
 A, B = NodeName("node-a"), NodeName("node-b")
 NAME = PoolName("default")
@@ -418,6 +418,39 @@ async def test_a_watch_goes_on_in_the_store_that_replaces_a_damaged_one(path: Pa
         assert await waiting == []
         await store.create_pool(POOL)
         assert await anext(watch) == [POOL]
+
+
+async def test_a_watch_goes_on_in_a_directory_that_replaces_a_removed_one(tmp_path: Path) -> None:
+    path = tmp_path / "dir" / "store.db"
+    async with opened(path) as store:
+        await store.create_pool(POOL)
+        watch = store.watch_pools()
+        assert await anext(watch) == [POOL]
+        path.parent.rename(tmp_path / "aside")
+        assert await anext(watch) == []
+        async with opened(path) as other:
+            await other.create_pool(POOL)
+        assert await anext(watch) == [POOL]
+
+
+NO_INOTIFY = ("unshare", "-Ur", "sh", "-ec", """
+    echo 0 > /proc/sys/user/max_inotify_instances
+    exec "$@"
+""", "sh")  # fmt: skip
+
+
+async def test_changes_are_watched_where_the_kernel_has_no_inotify_left(path: Path) -> None:
+    async with opened(path) as store:
+        watcher = Process(f"sqlite://{path}", "watch-pools", POOL.name, within=NO_INOTIFY)
+        try:
+            watcher.wait_ready()
+            watcher.begin()
+            assert "no inotify" in watcher.read_line()
+            assert json.loads(watcher.read_line()) == {"pools": []}
+            await store.create_pool(POOL)
+            assert json.loads(watcher.read_line()) == {"pools": [POOL.name]}
+        finally:
+            watcher.end()
 
 
 # Records that cannot be read

@@ -21,9 +21,6 @@ from coil.store.sqlite.records import Records
 T = TypeVar("T")
 Work = Callable[[Records], T]
 
-_UNSEEN = -1
-"""No data_version is that: the next poll finds a change."""
-
 
 class Session:
     """Opens the file when it is needed, and anew when it failed, was deleted or replaced."""
@@ -35,7 +32,6 @@ class Session:
         self._busy_seconds = busy_seconds
         self._connection: sqlite3.Connection | None = None
         self._file_id: FileId | None = None
-        self._version = 0
         self._told: set[str] = set()
 
     def open(self) -> None:
@@ -48,33 +44,20 @@ class Session:
         with self._failing(), self._transaction("DEFERRED") as records:
             return work(records)
 
-    def write(self, work: Work[T]) -> tuple[T, bool]:
+    def write(self, work: Work[T]) -> T:
         """Run ``work`` alone and keep what it did, or nothing when it raises.
 
-        Returns also whether anything was changed. Raises StoreError and what ``work`` raises.
+        Raises StoreError and what ``work`` raises.
         """
         with self._failing():
             with self._transaction("IMMEDIATE") as records:
-                before = records.connection.total_changes
                 result = work(records)
             if self._is_moved():
                 # Others use another file by now, and will never see what was just written.
                 raise StoreUnavailable(
                     f"store {self.path} was replaced during a write", path=str(self.path)
                 )
-            return result, records.connection.total_changes != before
-
-    def poll(self) -> bool:
-        """Whether the store may have changed since the last call; costs microseconds."""
-        if self._connection is None or self._is_moved():
-            return True
-        try:
-            version = self._data_version(self._connection)
-        except sqlite3.DatabaseError as exc:
-            return not is_busy(exc)  # the read that follows says what is wrong
-        changed = version != self._version
-        self._version = version
-        return changed
+            return result
 
     def close(self) -> None:
         """Close the file; idempotent."""
@@ -116,13 +99,7 @@ class Session:
         opened = open_file(target, busy_seconds=self._busy_seconds)
         self._connection, self._file_id = opened.connection, opened.file_id
         self.recovered_from = opened.kept_aside or self.recovered_from
-        self._version = _UNSEEN  # the new file's number may happen to be the old one's
         return self._connection
 
     def _is_moved(self) -> bool:
         return file_id(self.path) != self._file_id
-
-    @staticmethod
-    def _data_version(connection: sqlite3.Connection) -> int:
-        """Another number after each change by another connection (not after our own)."""
-        return int(connection.execute("PRAGMA data_version").fetchone()[0])

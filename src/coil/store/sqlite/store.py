@@ -1,8 +1,7 @@
 """The embedded store behind the contract.
 
 All of SQLite runs in one thread of its own, so the loop never waits for a file. A claim is one
-immediate transaction and one fsync. While somebody watches, that thread looks twice a second
-whether another process has changed the file; what this process changes is seen at once.
+immediate transaction and one fsync.
 """
 
 from __future__ import annotations
@@ -26,16 +25,14 @@ from coil.store.contract import Release
 from coil.store.errors import StoreError, StoreUnavailable
 from coil.store.messages import out_of_blocks, pool_cordoned
 from coil.store.sqlite import leaders
+from coil.store.sqlite.changes import Watchers
 from coil.store.sqlite.records import Records
 from coil.store.sqlite.session import Session, Work
-from coil.store.sqlite.worker import Changes, Worker
+from coil.store.sqlite.worker import Worker
 
 T = TypeVar("T")
 _log = structlog.get_logger()
 
-_POLL_SECONDS = 0.5
-"""Between looks for changes of other processes: soon enough for an operator who waits, and less
-than 0.05 % of a core (a look takes 35 us, but 180 us on a processor that was asleep)."""
 _BUSY_SECONDS = 5.0
 """How long a call waits for other processes; transactions take milliseconds, even with fsync."""
 _RETRY_SECONDS = 0.5
@@ -51,14 +48,8 @@ class SqliteStore:
     def __init__(self, path: Path, *, busy_seconds: float = _BUSY_SECONDS) -> None:
         self.path = path
         self._session = Session(path, busy_seconds=busy_seconds)
-        self._changes = Changes()
-        self._worker = Worker(
-            name="sqlite-store",
-            changes=self._changes,
-            poll=self._session.poll,
-            interval=_POLL_SECONDS,
-            at_end=self._session.close,
-        )
+        self._watchers = Watchers()
+        self._worker = Worker(name="sqlite-store", at_end=self._session.close)
         self._closed = False
 
     @property
@@ -79,7 +70,7 @@ class SqliteStore:
     async def close(self) -> None:
         """Close the file and end the thread; watches end. Idempotent."""
         self._closed = True
-        self._changes.notify()
+        self._watchers.wake()
         await asyncio.shield(asyncio.wrap_future(self._worker.stop()))
 
     async def identity(self) -> str:
@@ -271,14 +262,14 @@ class SqliteStore:
             return records.identity(), work(records)
 
         seen: tuple[str, T] | None = None
-        with self._changes.subscribed() as changed:
+        with self._watchers.watcher(self.path) as watcher:
             while not self._closed:
-                changed.clear()
+                watcher.renew()
                 state = await self._read_through(with_identity)
                 if state != seen:
                     seen = state
                     yield state[1]
-                await changed.wait()
+                await watcher.wait()
 
     async def _read_through(self, work: Work[T]) -> T:
         """Read, however long it takes until that works; an outage is told once."""
@@ -300,13 +291,7 @@ class SqliteStore:
         return await self._run(lambda: self._session.read(work))
 
     async def _write(self, work: Work[T]) -> T:
-        def job() -> T:
-            result, changed = self._session.write(work)
-            if changed:
-                self._changes.notify()
-            return result
-
-        return await self._run(job)
+        return await self._run(lambda: self._session.write(work))
 
     async def _run(self, job: Callable[[], T]) -> T:
         return await asyncio.wrap_future(self._worker.submit(job))
