@@ -125,6 +125,20 @@ def test_a_node_that_was_paused_gives_nothing_of_what_it_lost_meanwhile(cluster,
     assert paused.used().keys() == {"10.77.0.0"}
 
 
+def test_however_short_a_pause_was_the_store_is_asked_after_it(cluster, pods):
+    """By force a block can be taken from a node that nobody took for dead."""
+    paused, other = cluster.node(pool=TINY, period=30), cluster.node()
+    paused.add("c1", pods())
+    pause(paused)
+    other.ctl("node", "release", "n0", "--yes", "--force")
+    until(lambda: other.cni("ADD", "c1", pods()).status == 0, "the other node has the block")
+    waiting = paused.spawn("ADD", "c2", pods(), timeout=5)
+    resume(paused)
+    out, _ = waiting.communicate(timeout=30)
+    assert '"code": 11' in out
+    assert exported(paused) == set()
+
+
 def test_a_long_pause_that_is_settled_is_forgotten(cluster, pods):
     """Else a short one later, while the store is away, would count as long."""
     machine = cluster.node(pool=POOL, period=5)

@@ -38,6 +38,7 @@ from coil.journal.journal import Journal
 from coil.journal.schema import JournaledBlock
 from coil.nodenet.removal import LinkRemover
 from coil.process import clock
+from coil.process.beat import Beat
 from coil.process.http import ListenError, Router, Server
 from coil.process.notify import Notifier
 from coil.process.problems import Problems
@@ -62,6 +63,9 @@ class _Base:
     workers: Workers
     remover: LinkRemover
     step: StepHook
+    beat: Beat
+    alarm: asyncio.Event = field(default_factory=asyncio.Event)
+    """Whether the vigil is to look at once."""
     problems: Problems = field(default_factory=Problems)
     locks: AttachmentLocks = field(default_factory=AttachmentLocks)
     opener: NetnsOpener = field(default_factory=NetnsOpener)
@@ -90,7 +94,9 @@ async def run(
     with contextlib.closing(journal):
         inventory = _load(journal, settings.node_name)
         async with _threads() as (workers, remover):
-            parts = _compose(_Base(settings, store, journal, inventory, workers, remover, step))
+            beat = Beat(settings.period)
+            base = _Base(settings, store, journal, inventory, workers, remover, step, beat)
+            parts = _compose(base)
             await _reconcile(parts)
             if parts.ownership.name_taken and not inventory.attachments:
                 raise ConfigError(parts.ownership.name_taken)
@@ -152,7 +158,8 @@ def _compose(base: _Base) -> _Parts:
         tables=settings.tables,
         step=base.step,
     )
-    fetcher, mtu = BlockFetcher(inventory, keeper), UplinkMtu(workers, settings.mtu)
+    fetcher = BlockFetcher(inventory, keeper, base.beat)
+    mtu = UplinkMtu(workers, settings.mtu, base.beat)
     repairer = Repairer(
         inventory=inventory,
         keeper=keeper,
@@ -161,19 +168,10 @@ def _compose(base: _Base) -> _Parts:
         locks=base.locks,
         tables=settings.tables,
         problems=base.problems,
-        period=settings.period,
+        beat=base.beat,
     )
     ownership = _ownership(base, keeper, fetcher)
-    vigil = Vigil(
-        clock=clock.boottime,
-        journal=base.journal,
-        keeper=keeper,
-        problems=base.problems,
-        isolation=_isolation(base, keeper, ownership),
-        sync=ownership.sync,
-        wake_repair=repairer.wake,
-        lease=settings.lease,
-    )
+    vigil = _vigil(base, keeper, ownership, repairer)
     attacher = _attacher(base, fetcher, vigil, mtu)
     collector = Collector(
         inventory=inventory,
@@ -182,7 +180,7 @@ def _compose(base: _Base) -> _Parts:
         opener=base.opener,
         locks=base.locks,
         mode=settings.gc,
-        period=settings.period,
+        beat=base.beat,
     )
     api, cni = _endpoints(base, attacher, collector, fetcher)
     return _Parts(
@@ -214,6 +212,21 @@ def _attacher(base: _Base, fetcher: BlockFetcher, vigil: Vigil, mtu: UplinkMtu) 
         mtu=mtu.get,
         calico_names=base.settings.calico_names,
         step=base.step,
+    )
+
+
+def _vigil(base: _Base, keeper: BlockKeeper, ownership: Ownership, repairer: Repairer) -> Vigil:
+    return Vigil(
+        clock=clock.boottime,
+        journal=base.journal,
+        keeper=keeper,
+        problems=base.problems,
+        isolation=_isolation(base, keeper, ownership),
+        sync=ownership.sync,
+        beat=base.beat,
+        alarm=base.alarm,
+        wake_repair=repairer.wake,
+        lease=base.settings.lease,
     )
 
 
@@ -250,7 +263,8 @@ def _ownership(base: _Base, keeper: BlockKeeper, fetcher: BlockFetcher) -> Owner
         recoverer=recoverer,
         workers=base.workers,
         problems=base.problems,
-        period=settings.period,
+        alarm=base.alarm,
+        beat=base.beat,
     )
 
 
@@ -302,6 +316,7 @@ async def _serve(settings: Settings, parts: _Parts, supervisor: Supervisor) -> N
         supervisor.spawn("watch blocks", parts.ownership.watch_blocks)
         supervisor.spawn("sync with store", parts.ownership.resync)
         supervisor.spawn("vigil", parts.vigil.run)
+        supervisor.on_resume(parts.vigil.resumed)
         supervisor.spawn("watch kernel", parts.watcher.run)
         supervisor.spawn("repair", parts.repairer.run)
         supervisor.spawn("housekeeping", parts.collector.run)

@@ -226,6 +226,9 @@ class Attacher:
         freed_at = self._inventory.clock()
         self._journal.remove_attachments([attachment], freed_at)
         self._inventory.release(attachment.block, attachment.offset)
+        owned = self._inventory.blocks.get(attachment.block)
+        if owned and not owned.allocator.used_count:  # it may be one too many
+            self._fetcher.look_at(attachment.block.pool)
         self._step(DEL_DONE)
         _later(_say_freed, attachment)
 

@@ -21,6 +21,7 @@ from coil.domain.attachment import Attachment, AttachmentKey
 from coil.domain.errors import CoilError
 from coil.nodenet.netlink import NetlinkSocket
 from coil.nodenet.observe import list_owners
+from coil.process.beat import Beat
 from coil.process.together import all_of
 
 _log = structlog.get_logger()
@@ -47,7 +48,7 @@ class Collector:
         opener: NetnsOpener,
         locks: AttachmentLocks,
         mode: GcMode,
-        period: float,
+        beat: Beat,
     ) -> None:
         self._inventory = inventory
         self._attacher = attacher
@@ -55,7 +56,7 @@ class Collector:
         self._opener = opener
         self._locks = locks
         self._mode = mode
-        self._period = period
+        self._beat = beat
         self._suspects: frozenset[Attachment] = frozenset()
 
     async def collect_invalid(self, network: str, valid: Iterable[AttachmentKey]) -> list[str]:
@@ -78,11 +79,11 @@ class Collector:
     async def run(self) -> None:
         """Housekeeping for ever."""
         while True:
+            await self._beat.wait()
             try:
                 await self.collect_gone()
             except CoilError as exc:
                 _log.error("housekeeping failed", reason=exc.message)
-            await asyncio.sleep(self._period)
 
     async def collect_gone(self) -> list[str]:
         """One pass of housekeeping: remove what this pass and the one before found gone.
@@ -126,9 +127,6 @@ class Collector:
 
 
 def _without_link(netlink: NetlinkSocket, candidates: list[Attachment]) -> list[Attachment]:
-    linked = list_owners(netlink)
-    return [
-        attachment
-        for attachment in candidates
-        if attachment.key not in linked and netlink.find_ifindex(attachment.host_ifname) is None
-    ]
+    nameless = [each for each in candidates if netlink.find_ifindex(each.host_ifname) is None]
+    linked = list_owners(netlink) if nameless else set()  # a link can be renamed
+    return [attachment for attachment in nameless if attachment.key not in linked]

@@ -18,20 +18,25 @@ from coil.domain.errors import CoilError, OutOfAddresses, OutOfBlocks
 from coil.domain.level import low_water, missing_blocks, surplus_blocks
 from coil.domain.names import PoolName
 from coil.domain.pool import Pool
+from coil.process.beat import Beat
+from coil.process.retry import sleep
 
 _log = structlog.get_logger()
 
 DEFAULT_POOL = PoolName("default")
 _PERIOD = 5.0
 """Seconds between looks for idle blocks and, after a failed claim, before the next."""
+_SOON_LOOKS = 3
+"""So many looks after something happened; then a burst is over, and the beat is often enough."""
 
 
 class BlockFetcher:
     """Keeps every pool in use at low water or above, and not far above it."""
 
-    def __init__(self, inventory: Inventory, keeper: BlockKeeper) -> None:
+    def __init__(self, inventory: Inventory, keeper: BlockKeeper, beat: Beat) -> None:
         self._inventory = inventory
         self._keeper = keeper
+        self._beat = beat
         self._waiting: dict[PoolName, list[asyncio.Future[None]]] = defaultdict(list)
         self._wanted: set[PoolName] = {DEFAULT_POOL}
         self._wake = asyncio.Event()
@@ -83,15 +88,19 @@ class BlockFetcher:
 
     async def run(self) -> None:
         """Fetch and give back for ever."""
+        looks = 0
         while True:
             self._wake.clear()
             for name in sorted(self._wanted | {b.pool for b in self._inventory.blocks}):
                 await self._balance(name)
-            try:
-                async with asyncio.timeout(_PERIOD):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            woken = await self._pause(looks)
+            looks = 0 if woken or self.faults else looks + 1
+
+    async def _pause(self, looks: int) -> bool:
+        """Wait for the next look; True when there is reason for one. ``looks``: since the last."""
+        if looks < _SOON_LOOKS:
+            return await sleep(_PERIOD, self._wake)
+        return await self._beat.wait(self._wake)
 
     async def _balance(self, name: PoolName) -> None:
         pool = self._inventory.pools.get(name)

@@ -24,8 +24,9 @@ from coil.nodenet.observe import has_way_out
 _log = structlog.get_logger()
 
 
-_LOOK_SECONDS = 5.0
-"""Between looks for a way out where none was there yet: a flat network never has one."""
+_MOST_SECONDS = 30.0
+"""Between looks for a way out where none was there yet: a flat network never has one. A coild that
+is younger than that looks more often: routing daemons start beside it."""
 
 
 class Isolation:
@@ -49,8 +50,13 @@ class Isolation:
         self._store_is_away = store_is_away
         self._heard_at = heard_at
         self._had_way = False
-        self._in_touch = clock()
+        self._in_touch = self._began = clock()
         self._look_again = 0.0
+
+    @property
+    def is_uneasy(self) -> bool:
+        """Whether this node may be cut off at any moment, or is."""
+        return self._keeper.cut_off or self._store_is_away()
 
     async def start(self) -> float:
         """As ``look``, going on where an earlier coild of this boot ended."""
@@ -81,9 +87,10 @@ class Isolation:
         away = self._store_is_away()
         if not self._keeper.cut_off:
             self._in_touch = max(self._in_touch, self._heard_at())
-            if not away and (self._had_way or self._clock() < self._look_again):
+            now = self._clock()
+            if not away and (self._had_way or now < self._look_again):
                 return 0.0
-            self._look_again = self._clock() + _LOOK_SECONDS
+            self._look_again = now + min(now - self._began, _MOST_SECONDS)
         has_way = await self._workers.run(has_way_out)
         if has_way and not self._had_way:
             self._had_way = True

@@ -18,8 +18,8 @@ from coil.domain.names import NodeName
 from coil.domain.pool import Pool
 from coil.journal.errors import JournalError
 from coil.journal.journal import Journal
+from coil.process.beat import Beat
 from coil.process.problems import Problems
-from coil.process.retry import Backoff
 from coil.store.contract import Store
 from coil.store.open import shown_url
 
@@ -46,8 +46,10 @@ class Ownership:
         recoverer: Recoverer,
         workers: Workers,
         problems: Problems,
-        period: float,
+        alarm: asyncio.Event,
+        beat: Beat,
     ) -> None:
+        """``alarm``: set whenever the store could not be asked."""
         self._node = node
         self._presence = presence
         self._store = store
@@ -59,7 +61,8 @@ class Ownership:
         self._recoverer = recoverer
         self._workers = workers
         self._problems = problems
-        self._period = period
+        self._alarm = alarm
+        self._beat = beat
         self._one_sync = asyncio.Lock()
         self._setting_pools = asyncio.Lock()
         self.name_taken = ""
@@ -84,11 +87,9 @@ class Ownership:
         raise RuntimeError("the watch of blocks ended")
 
     async def resync(self) -> None:
-        """Sync every period or sooner, for ever: finds what no watch tells (a store made anew)."""
-        # With jitter: nodes that were switched on together shall not ask together for ever.
-        pauses = Backoff(initial=self._period, maximum=self._period, jitter=0.25)
+        """Sync every period, for ever: finds what no watch tells (a store made anew)."""
         while True:
-            await asyncio.sleep(pauses.next())
+            await self._beat.wait()
             await self.sync()
 
     async def first_sync(self) -> None:
@@ -97,7 +98,7 @@ class Ownership:
             async with asyncio.timeout(_FIRST_SYNC_SECONDS):
                 await self.sync()
         except TimeoutError:
-            self._problems.put("store", f"{self._url} does not answer: the journal is relied on")
+            self._miss(f"{self._url} does not answer: the journal is relied on")
 
     async def sync(self) -> bool:
         """Be equal to the store; False when it could not be asked.
@@ -118,13 +119,17 @@ class Ownership:
             self._problems.put("journal", exc.message)
             return False
         except CoilError as exc:
-            self._problems.put("store", exc.message)
+            self._miss(exc.message)
             return False
         self.heard_at = began
         self._problems.clear("store")
         self._problems.clear("node name")
         self.name_taken = ""
         return True
+
+    def _miss(self, reason: str) -> None:
+        self._problems.put("store", reason)
+        self._alarm.set()
 
     async def recover(self) -> None:
         """Take in what the kernel has and the journal does not know; before anything is given.

@@ -1,6 +1,6 @@
 """Makes the kernel what the journal says, at start and for ever.
 
-Woken by netlink events (something of ours was deleted or went down) and by a period. Works
+Woken by netlink events (something of ours was deleted or went down) and every period. Works
 attachment by attachment under the lock that ADD and DEL take.
 """
 
@@ -28,6 +28,7 @@ from coil.nodenet.parse import Route
 from coil.nodenet.plan import Tables
 from coil.nodenet.routes import RouteChanges, remove_route, sync_rule
 from coil.nodenet.veth import attach, ensure_host_end, settle_carriers
+from coil.process.beat import Beat
 from coil.process.problems import Problems
 from coil.process.together import all_of
 
@@ -53,7 +54,7 @@ class Repairer:
         locks: AttachmentLocks,
         tables: Tables,
         problems: Problems,
-        period: float,
+        beat: Beat,
     ) -> None:
         self._inventory = inventory
         self._keeper = keeper
@@ -62,7 +63,7 @@ class Repairer:
         self._locks = locks
         self._tables = tables
         self._problems = problems
-        self._period = period
+        self._beat = beat
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -72,12 +73,8 @@ class Repairer:
     async def run(self) -> None:
         """Repair for ever."""
         while True:
-            try:
-                async with asyncio.timeout(self._period):
-                    await self._wake.wait()
+            if await self._beat.wait(self._wake):
                 await asyncio.sleep(_SETTLE)
-            except TimeoutError:
-                pass
             self._wake.clear()
             await self.repair()
 

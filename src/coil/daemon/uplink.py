@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import structlog
 
 from coil.daemon.workers import Workers
 from coil.domain.errors import CoilError
 from coil.nodenet.observe import uplink_mtu
+from coil.process.beat import Beat
 
 _log = structlog.get_logger()
 
-_PERIOD = 30.0
-"""Seconds. An ADD must not pay for a look at all links; uplinks change rarely."""
-
 
 class UplinkMtu:
-    """Pods that are there keep the MTU they were given."""
+    """Pods that are there keep the MTU they were given; an ADD does not pay for a look at links."""
 
-    def __init__(self, workers: Workers, fixed: int) -> None:
+    def __init__(self, workers: Workers, fixed: int, beat: Beat) -> None:
         """``fixed``: bytes, or 0 to detect."""
         self._workers = workers
+        self._beat = beat
         self._fixed = fixed
         self._detected = 1500
 
@@ -39,5 +36,5 @@ class UplinkMtu:
     async def run(self) -> None:
         """Look every period, for ever."""
         while True:
-            await asyncio.sleep(_PERIOD)
+            await self._beat.wait()
             await self.refresh()

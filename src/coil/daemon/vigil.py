@@ -19,15 +19,15 @@ from coil.daemon.isolation import Isolation
 from coil.domain.errors import InDoubt
 from coil.journal.errors import JournalError
 from coil.journal.journal import Journal, Moment
+from coil.process.beat import Beat
 from coil.process.problems import Problems
 
 _log = structlog.get_logger()
 
-_TICK = 0.5
-_STILL = 2.5
-"""Seconds. A loop that was busy is late by a tenth of it; asking once too often does no harm."""
+_UNEASY_SECONDS = 0.5
+"""Between looks while something is wrong."""
 _STAMP_SECONDS = 5.0
-"""At most between stamps in the journal, by which a later coild knows how long nobody was here."""
+"""At least between stamps in the journal, by which a later coild knows how long nobody was here."""
 
 
 class Vigil:
@@ -42,16 +42,24 @@ class Vigil:
         problems: Problems,
         isolation: Isolation,
         sync: Callable[[], Awaitable[bool]],
+        beat: Beat,
+        alarm: asyncio.Event,
         wake_repair: Callable[[], None],
         lease: float,
     ) -> None:
-        """``sync`` says whether the store could be asked; ``lease``: see Settings."""
+        """``sync`` says whether the store could be asked; ``lease``: see Settings.
+
+        ``beat``: when to look where all is well. ``alarm``: set by whoever has reason to have it
+        done at once.
+        """
         self._clock = clock
         self._journal = journal
         self._keeper = keeper
         self._problems = problems
         self._isolation = isolation
         self._sync = sync
+        self._beat = beat
+        self._alarm = alarm
         self._wake_repair = wake_repair
         # Half: the lease was last renewed up to a third of it before the standstill began.
         self._patience = lease / 2
@@ -97,7 +105,11 @@ class Vigil:
     async def run(self) -> None:
         """Watch the clock, for ever."""
         while True:
-            await asyncio.sleep(_TICK)
+            if self._keeper.in_doubt or self._isolation.is_uneasy:
+                await asyncio.sleep(_UNEASY_SECONDS)
+            else:
+                await self._beat.wait(self._alarm)
+            self._alarm.clear()
             self._look()
             await self.look_around()
             if self._keeper.in_doubt:
@@ -106,6 +118,11 @@ class Vigil:
                         self._wake_repair()
             elif self._tick - self._stamped > self._stamp_seconds:
                 self.stamp()
+
+    def resumed(self) -> None:
+        """This process was let go on (SIGCONT): however short it was stopped, it was stopped."""
+        self._stood_still(self._clock() - self._tick)
+        self._alarm.set()
 
     def stamp(self) -> None:
         """Leave a later coild word that this one was here, unless it is in doubt itself.
@@ -124,7 +141,7 @@ class Vigil:
 
     def _look(self) -> None:
         now = self._clock()
-        if now - self._tick > _STILL:
+        if now - self._tick > self._patience:
             self._stood_still(now - self._tick)
         self._tick = now
 

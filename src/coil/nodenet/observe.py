@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -17,6 +18,7 @@ from coil.nodenet.parse import (
     is_direct,
     leads_on,
     link_alias,
+    may_be_global,
     parse_address,
     parse_link,
     parse_route,
@@ -123,21 +125,26 @@ def uplink_mtu(netlink: NetlinkSocket) -> int:
     containers'; without any of these, 1500.
     """
     indexes: set[int] = set()
+    versions = ip_versions()
     for probe in (IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1")):  # RFC 5737, RFC 3849
-        payload = probe.version in ip_versions() and netlink.get(m.match_route(probe))
+        payload = probe.version in versions and netlink.get(m.match_route(probe))
         if payload:
             indexes.update(parse_route(payload).ifindexes)
-    links = [link for link in _own_links(netlink) if not link.loopback]
-    uplinks = [link for link in links if link.ifindex in indexes]
+    uplinks = [link for link in _own_links(netlink, indexes) if not link.loopback]
     if not uplinks:
-        uplinks = [link for link in links if link.up]
+        payloads = (payload for _kind, payload in netlink.dump(m.dump_links()))
+        links = [parse_link(each) for each in payloads if not find_owner(link_alias(each))]
+        uplinks = [link for link in links if link.up and not link.loopback]
     return min((link.mtu for link in uplinks), default=1500)
 
 
-def _own_links(netlink: NetlinkSocket) -> list[Link]:
-    """The links of the host itself. Of containers', which are many, only the alias is read."""
-    payloads = (payload for _kind, payload in netlink.dump(m.dump_links()))
-    return [parse_link(payload) for payload in payloads if not find_owner(link_alias(payload))]
+def _own_links(netlink: NetlinkSocket, indexes: Iterable[int]) -> list[Link]:
+    """Those of the links with these indexes that are the host's, not containers'.
+
+    A list of all would be that of the containers, with some of the host's among them.
+    """
+    payloads = (netlink.get(m.get_link(ifindex=ifindex)) for ifindex in sorted(indexes))
+    return [parse_link(each) for each in payloads if each and not find_owner(link_alias(each))]
 
 
 def has_way_out(netlink: NetlinkSocket) -> bool:
@@ -157,15 +164,16 @@ def host_addresses(netlink: NetlinkSocket) -> tuple[IPv4Address | IPv6Address, .
 
     Of links that are up: kube-proxy keeps those of all services on one that is not.
     """
-    hosts = {link.ifindex for link in _own_links(netlink) if link.up}
-    found = {
-        entry.address
+    listed = (
+        parse_address(payload)
         for version in ip_versions()
         for _kind, payload in netlink.dump(m.dump_addresses(version))
-        if (entry := parse_address(payload)).ifindex in hosts
-        and not entry.address.is_link_local
-        and not entry.address.is_loopback
-    }
+        if may_be_global(payload)
+    )
+    entries = [e for e in listed if not (e.address.is_link_local or e.address.is_loopback)]
+    links = _own_links(netlink, {entry.ifindex for entry in entries})
+    up = {link.ifindex for link in links if link.up}
+    found = {entry.address for entry in entries if entry.ifindex in up}
     return tuple(sorted(found, key=lambda address: (address.version, int(address))))
 
 

@@ -109,6 +109,14 @@ def parse_address(payload: bytes) -> LinkAddress:
     return LinkAddress(ifindex, ip_address(packed), prefixlen)
 
 
+def may_be_global(payload: bytes) -> bool:
+    """Whether others may reach the address of an RTM_NEWADDR payload; each pod's link has others.
+
+    An IPv6 address has the scope that it means; one of IPv4 has what it was added with.
+    """
+    return payload[0] == m.family(4) or payload[3] == m.RT_SCOPE_UNIVERSE
+
+
 def parse_route(payload: bytes) -> Route:
     """Read an RTM_NEWROUTE or RTM_DELROUTE payload."""
     af, bits, _src, _tos, table, protocol, _scope, kind = struct.unpack_from("=8B", payload)

@@ -36,6 +36,11 @@ class Supervisor:
         """As if a signal had come; idempotent."""
         self._stopping.set()
 
+    @staticmethod
+    def on_resume(tell: Callable[[], None]) -> None:
+        """Call ``tell`` when the process is let go on after a SIGSTOP, before it does much else."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCONT, tell)
+
     def end_tasks(self) -> None:
         """Cancel what was spawned."""
         for task in self._tasks:

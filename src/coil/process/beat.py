@@ -1,0 +1,31 @@
+"""One clock for all that is done every so often.
+
+A process that rests wakes once for all of it. Each wake is paid for with cold caches, and on a
+virtual machine with pages that its host has put aside, however little is done then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from coil.process.retry import sleep
+
+
+class Beat:
+    """Moments ``period`` seconds apart, the same for all who wait, others in each process.
+
+    So nodes that were switched on together do not ask the store together for ever.
+    """
+
+    def __init__(self, period: float) -> None:
+        self.period = period
+        self._phase = random.uniform(0, period)  # noqa: S311 - no secret
+
+    async def wait(self, wake: asyncio.Event | None = None) -> bool:
+        """Wait for the next, or until ``wake`` is set; True when it was. The event stays set."""
+        now = asyncio.get_running_loop().time()
+        left = self.period - (now + self._phase) % self.period
+        if left < self.period / 100:  # a timer may come a little early
+            left += self.period
+        return await sleep(left, wake or asyncio.Event())
