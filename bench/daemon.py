@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import time
 from pathlib import Path
@@ -29,17 +30,29 @@ def _cpu_seconds(pid: int) -> float:
     return sum(int((each / "schedstat").read_text().split()[0]) for each in threads) / 1e9
 
 
+def _first_access(pages: bytearray) -> float:
+    """CPU seconds for an access to each page."""
+    began = time.thread_time()
+    for offset in range(0, len(pages), mmap.PAGESIZE):
+        pages[offset] = 1
+    return time.thread_time() - began
+
+
 def at_rest(rig: Rig, _rounds: int) -> None:
     """Memory and idle CPU with 110 pods."""
     pods = rig.need_pods(110)
     rig.launch("par", rig.coil("dual"), "ADD", pods)
     pid = _pid(rig)
     rig.add("RSS with 110 pods", _status(pid, "VmRSS") / 1024, "MB", 60)
+    pages = bytearray(8 << 20)
+    _first_access(pages)
     before, began = _cpu_seconds(pid), time.monotonic()
     while time.monotonic() - began < IDLE_SECONDS:
         time.sleep(0.5)  # this is what is measured: nothing
     spent = _cpu_seconds(pid) - before
     rig.add("idle CPU", 100 * spent / (time.monotonic() - began), "%", 0.2)
+    cold = _first_access(pages) / _first_access(pages)
+    rig.add("page unused for a minute / used", cold, "", note="of this machine; see docs/bench.md")
     rig.launch("par", rig.coil("dual"), "DEL", pods)
 
 
