@@ -420,6 +420,19 @@ async def test_a_watch_goes_on_in_the_store_that_replaces_a_damaged_one(path: Pa
         assert await anext(watch) == [POOL]
 
 
+async def test_each_single_change_of_another_is_told(path: Path) -> None:
+    """A missed one would be found, but not before half a minute has gone."""
+    async with opened(path) as store, opened(path) as other:
+        await other.create_pool(POOL)
+        watch = store.watch_pools()
+        assert await anext(watch) == [POOL]
+        for turn in range(100):
+            waiting = asyncio.ensure_future(anext(watch))
+            changed = await other.set_cordoned(POOL.name, cordoned=turn % 2 == 0)
+            async with asyncio.timeout(20):
+                assert await waiting == [changed]
+
+
 async def test_a_watch_goes_on_in_a_directory_that_replaces_a_removed_one(tmp_path: Path) -> None:
     path = tmp_path / "dir" / "store.db"
     async with opened(path) as store:

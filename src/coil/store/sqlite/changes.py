@@ -33,7 +33,7 @@ _DIRECTORY = (
     | flags.MOVE_SELF
 )
 _FILES = ("", "-wal")
-"""What is written to (the third file, ``-shm``, is mapped: that makes no events)."""
+"""What is written to. The third file, ``-shm``, is mapped: that makes no events."""
 
 
 class Watcher:

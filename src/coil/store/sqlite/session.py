@@ -44,6 +44,16 @@ class Session:
         with self._failing(), self._transaction("DEFERRED") as records:
             return work(records)
 
+    def read_settled(self, work: Work[T]) -> T:
+        """As ``read``, of a state with all in it that any process has begun to write.
+
+        The kernel tells of a write before it can be read: the log's frames come first, then the
+        index that makes them count, which is mapped. A writer has the lock from before the one
+        until after the other (https://www.sqlite.org/walformat.html).
+        """
+        with self._failing(), self._transaction("IMMEDIATE") as records:
+            return work(records)
+
     def write(self, work: Work[T]) -> T:
         """Run ``work`` alone and keep what it did, or nothing when it raises.
 

@@ -276,7 +276,7 @@ class SqliteStore:
         told = False
         while True:
             try:
-                state = await self._read(work)
+                state = await self._run(lambda: self._session.read_settled(work))
             except StoreError as exc:
                 if not told:
                     _log.warning("store cannot be watched; trying on", reason=exc.message)
