@@ -12,12 +12,9 @@ from collections.abc import Iterator
 from inspect import iscoroutinefunction
 from pathlib import Path
 
-import grpc
 import pytest
 
 from coil.lab.etcd import EtcdMember, local_etcd
-from coil.store.errors import StoreUnavailable
-from coil.store.open import open_store
 from store.rigs import RIGS, SHARED_RIGS, EtcdRig, Rig, SharedRig
 
 _DEADLINE_SECONDS = 60
@@ -74,26 +71,6 @@ def trio(tmp_path: Path) -> Iterator[list[EtcdMember]]:
         yield members
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _grpc_is_warm() -> Iterator[None]:
-    """What gRPC keeps while it is in use (a thread, descriptors) is there all the time."""
-
-    async def use() -> None:
-        grpc.aio.init_grpc_aio()
-        store = await open_store("etcd://127.0.0.1:1/?timeout=0.1")
-        with pytest.raises(StoreUnavailable):
-            await store.list_pools()
-        await store.close()
-
-    async def leave() -> None:
-        grpc.aio.shutdown_grpc_aio()
-
-    # In a loop: outside of one gRPC would take that of the thread, which earlier tests have ended.
-    asyncio.run(use())
-    yield
-    asyncio.run(leave())
-
-
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
     """Threads and descriptors are not more after a test than before."""
@@ -107,7 +84,6 @@ def _nothing_left_behind() -> Iterator[None]:
 
 
 def _gained(before: tuple[list[str], int]) -> bool:
-    """Whether more is held. gRPC closes some of what an earlier test left when it likes."""
     threads, descriptors = _held()
     return threads != before[0] or descriptors > before[1]
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,9 +20,14 @@ from coil.domain.names import NodeName, PoolName, RackName
 from coil.domain.node import Holder, NodeRecord, NodeStatus
 from coil.domain.pool import Pool, parse_subnet
 from coil.domain.survey import Survey
+from coil.kube.endpoints import ServiceName
 from coil.lab.etcd import EtcdMember, local_etcd
 from coil.store.contract import Release, Store
 from coil.store.errors import StoreError, StoreUnavailable
+from coil.store.etcd import EtcdStore
+from coil.store.etcd.address import parse_address
+from coil.store.etcd.client import EtcdClient
+from coil.store.etcd.wire import get
 from coil.store.open import open_store
 from store.rigs import EtcdRig, client, url_of
 
@@ -205,6 +211,7 @@ class Certificates:
         self._sign("expired", "ca", "extendedKeyUsage=clientAuth", days=-1)
         self._sign("late-server", "ca", "subjectAltName=IP:127.0.0.1", days=-1)
         self._sign("other-server", "ca", "subjectAltName=DNS:etcd.example")
+        self._sign("service-server", "ca", "subjectAltName=DNS:etcd.kube-system.svc")
         (folder / "broken.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n")
 
     def path(self, name: str) -> str:
@@ -315,6 +322,48 @@ async def test_a_server_with_a_wrong_certificate_is_told(
                 await store.list_pools()
         finally:
             await store.close()
+
+
+async def test_tls_where_none_is_spoken_is_told(
+    etcd: EtcdMember, certificates: Certificates
+) -> None:
+    store = await open_store(f"etcd://{etcd.endpoint}?{query_of(certificates, 'ca')}")
+    try:
+        with pytest.raises(StoreUnavailable, match=r"does not speak TLS.*leave ca="):
+            await store.list_pools()
+    finally:
+        await store.close()
+
+
+async def test_the_certificate_of_a_service_is_for_its_name(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    service = ServiceName("etcd", "kube-system")
+    query = query_of(certificates, "ca", "client")
+    with served_by(certificates, tmp_path / "etcd", "service-server") as (member,):
+        address = parse_address(urlsplit(f"etcd://{member.endpoint}?{query}"))
+        store = EtcdStore(EtcdClient(replace(address, service=service)))
+        try:
+            assert await store.list_pools() == []
+        finally:
+            await store.close()
+
+
+async def test_a_watch_at_a_member_that_hangs_is_ended(
+    secured: EtcdMember, certificates: Certificates
+) -> None:
+    query = query_of(certificates, "ca", "client")
+    store = EtcdClient(parse_address(urlsplit(f"etcd://{secured.endpoint}?{query}")))
+    try:
+        revision = (await store.read(get("x"))).revision
+        waiting = asyncio.ensure_future(anext(store.changes("/coil/", revision + 1)))
+        await store.read(get("x"))
+        secured.suspend()
+        with pytest.raises(StoreUnavailable, match="connection was lost"):
+            async with asyncio.timeout(30):
+                await waiting
+    finally:
+        await store.close()
 
 
 async def test_tls_with_several_endpoints_fails_over_in_the_middle_of_a_watch(

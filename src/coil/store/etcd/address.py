@@ -24,15 +24,6 @@ _PARAMETERS = ("ca", "cert", "key", "timeout")
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
-    """Contents of PEM files; certificate and key only for clients that show who they are."""
-
-    ca: bytes | None
-    cert: bytes | None
-    key: bytes | None = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class EtcdAddress:
     """Where etcd is, and as whom and how it is asked."""
 
@@ -40,7 +31,7 @@ class EtcdAddress:
     """HOST:PORT, in the order in which they are tried; none where a service is to be looked up."""
     prefix: str
     """Begins and ends with a slash: everything of this store has it in front of its key."""
-    tls: Tls | None = None
+    tls: ssl.SSLContext | None = None
     user: str = ""
     password: str = field(default="", repr=False)
     timeout: float = DEFAULT_TIMEOUT
@@ -132,23 +123,25 @@ def _parse_timeout(text: str | None) -> float:
     return seconds
 
 
-def _read_tls(parameters: dict[str, str]) -> Tls | None:
-    files = {name: _read(name, parameters[name]) for name in ("ca", "cert", "key")
-             if name in parameters}  # fmt: skip
+def _read_tls(parameters: dict[str, str]) -> ssl.SSLContext | None:
+    files = {name: file for name, file in parameters.items() if name != "timeout"}
     if not files:
         return None
     if ("cert" in files) != ("key" in files):
         raise ConfigError(f"a client certificate needs both cert= and key=; {_form()}")
-    _check_tls(parameters)
-    return Tls(files.get("ca"), files.get("cert"), files.get("key"))
+    for name, file in files.items():
+        _check_pem(name, file)
+    return _trust(files)
 
 
-def _check_tls(files: dict[str, str]) -> None:
-    """Whether TLS can use these files: gRPC would only say so by never connecting."""
+def _trust(files: dict[str, str]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(["h2"])
     try:
         if "ca" in files:
             context.load_verify_locations(files["ca"])
+        else:
+            context.load_default_certs()
     except ssl.SSLError as exc:
         raise ConfigError(f"ca={files['ca']} holds no certificate that can be read") from exc
     try:
@@ -159,9 +152,10 @@ def _check_tls(files: dict[str, str]) -> None:
             f"cert={files['cert']} and key={files['key']} are not a certificate and its key "
             "(without a passphrase)"
         ) from exc
+    return context
 
 
-def _read(name: str, text: str) -> bytes:
+def _check_pem(name: str, text: str) -> None:
     try:
         content = Path(text).read_bytes()
     except (OSError, ValueError) as exc:
@@ -169,7 +163,6 @@ def _read(name: str, text: str) -> bytes:
         raise ConfigError(f"cannot read {name}={text}: {reason}") from exc
     if b"-----BEGIN " not in content:
         raise ConfigError(f"{name}={text} is not a PEM file")
-    return content
 
 
 def _form() -> str:

@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from itertools import count
 from typing import Any
 
-import grpc
 import structlog
-from aetcd import rpc
 
 from coil.domain.errors import ConfigError
 from coil.process.retry import Backoff
 from coil.process.together import all_of
 from coil.store.errors import StoreError, StoreUnavailable
+from coil.store.etcd import rpc
 from coil.store.etcd.address import EtcdAddress
+from coil.store.etcd.channel import CallFailed, Channel, Method
 from coil.store.etcd.errors import Outcome, outcome, translated
 from coil.store.etcd.lookup import FindEndpoints
 from coil.store.etcd.wire import (
@@ -33,7 +33,7 @@ from coil.store.etcd.wire import (
     range_request,
     to_changes,
     txn_request,
-    watch_requests,
+    watch_request,
 )
 
 _log = structlog.get_logger()
@@ -41,23 +41,19 @@ _log = structlog.get_logger()
 _PAUSE_SECONDS = 0.1
 """Between rounds over all endpoints while the cluster elects."""
 _LEAST_TURNS = 10
-_OPTIONS = (
-    # A member that is gone without a word is found by pings; etcd takes one per 5 s at most.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    # Who restarts is found soon: gRPC's own pauses grow to two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 500),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.max_receive_message_length", -1),
-    # Nobody's proxy stands between a node and its etcd.
-    ("grpc.enable_http_proxy", 0),
-)
 _LOOK_UP_SECONDS = 10.0
 """Between two look-ups of a service: in an outage every node of the cluster would ask."""
 _HAS_LEADER = ("hasleader", "true")
 """A watch at a member that was cut off from the others ends instead of keeping silent."""
+
+_RANGE = Method("/etcdserverpb.KV/Range", rpc.RangeResponse)
+_TXN = Method("/etcdserverpb.KV/Txn", rpc.TxnResponse)
+_GRANT = Method("/etcdserverpb.Lease/LeaseGrant", rpc.LeaseGrantResponse)
+_KEEP_ALIVE = Method("/etcdserverpb.Lease/LeaseKeepAlive", rpc.LeaseKeepAliveResponse)
+_REVOKE = Method("/etcdserverpb.Lease/LeaseRevoke", rpc.LeaseRevokeResponse)
+_STATUS = Method("/etcdserverpb.Maintenance/Status", rpc.StatusResponse)
+_AUTHENTICATE = Method("/etcdserverpb.Auth/Authenticate", rpc.AuthenticateResponse)
+_WATCH = Method("/etcdserverpb.Watch/Watch", rpc.WatchResponse)
 
 
 class EtcdClient:
@@ -69,8 +65,7 @@ class EtcdClient:
         self._endpoints = address.endpoints
         self._find = find
         self._looked_up = -math.inf
-        self._channels: dict[str, grpc.aio.Channel] = {}
-        self._kvs: dict[grpc.aio.Channel, Any] = {}
+        self._channels: dict[str, Channel] = {}
         self._current = 0
         self._token: str | None = None
         self._closing = asyncio.Event()
@@ -115,14 +110,7 @@ class EtcdClient:
         return Found(revision, [answer, *rest])
 
     async def _range(self, operation: Operation, revision: int = 0) -> Any:
-        request = range_request(operation, revision)
-
-        async def call(channel: grpc.aio.Channel, seconds: float) -> Any:
-            return await self._kv(channel).Range(
-                request, timeout=seconds, metadata=self._metadata()
-            )
-
-        return await self._call(call, repeatable=True)
+        return await self._call(_RANGE, range_request(operation, revision), repeatable=True)
 
     async def write(
         self,
@@ -137,62 +125,26 @@ class EtcdClient:
         Raises StoreUnavailable, after which its outcome is unknown; StoreError.
         """
         request = txn_request(compare, success, failure)
-
-        async def call(channel: grpc.aio.Channel, seconds: float) -> Any:
-            return await self._kv(channel).Txn(request, timeout=seconds, metadata=self._metadata())
-
-        return Results(await self._call(call, repeatable=repeatable))
+        return Results(await self._call(_TXN, request, repeatable=repeatable))
 
     async def grant(self, seconds: int) -> int:
         """A new lease of so many seconds; its id."""
-
-        async def call(channel: grpc.aio.Channel, timeout: float) -> Any:  # noqa: ASYNC109
-            stub = rpc.LeaseStub(channel)
-            request = rpc.LeaseGrantRequest(TTL=seconds)
-            return await stub.LeaseGrant(request, timeout=timeout, metadata=self._metadata())
-
-        answer = await self._call(call, repeatable=True)
+        answer = await self._call(_GRANT, rpc.LeaseGrantRequest(TTL=seconds), repeatable=True)
         return int(answer.ID)
 
     async def keep_alive(self, lease: int) -> bool:
         """Let a lease begin anew; False when it has ended already."""
-
-        async def call(channel: grpc.aio.Channel, timeout: float) -> Any:  # noqa: ASYNC109
-            request = rpc.LeaseKeepAliveRequest(ID=lease)
-            stub = rpc.LeaseStub(channel)
-            stream = stub.LeaseKeepAlive(
-                iter([request]), timeout=timeout, metadata=self._metadata()
-            )
-            try:
-                return await stream.read()
-            finally:
-                stream.cancel()
-
-        answer = await self._call(call, repeatable=True)
-        return int(getattr(answer, "TTL", 0)) > 0
+        request = rpc.LeaseKeepAliveRequest(ID=lease)
+        return int((await self._call(_KEEP_ALIVE, request, repeatable=True)).TTL) > 0
 
     async def revoke(self, lease: int) -> None:
         """End a lease and all its keys; one that has ended is fine."""
-
-        async def call(channel: grpc.aio.Channel, timeout: float) -> Any:  # noqa: ASYNC109
-            stub = rpc.LeaseStub(channel)
-            request = rpc.LeaseRevokeRequest(ID=lease)
-            return await stub.LeaseRevoke(request, timeout=timeout, metadata=self._metadata())
-
         with contextlib.suppress(StoreUnavailable):
-            await self._call(call, repeatable=True)
+            await self._call(_REVOKE, rpc.LeaseRevokeRequest(ID=lease), repeatable=True)
 
     async def server_version(self) -> str:
         """What the endpoint in use says it is."""
-
-        async def call(channel: grpc.aio.Channel, timeout: float) -> Any:  # noqa: ASYNC109
-            stub = rpc.MaintenanceStub(channel)
-            return await stub.Status(
-                rpc.StatusRequest(), timeout=timeout, metadata=self._metadata()
-            )
-
-        answer = await self._call(call, repeatable=True)
-        return str(answer.version)
+        return str((await self._call(_STATUS, rpc.StatusRequest(), repeatable=True)).version)
 
     async def changes(self, prefix: str, revision: int) -> AsyncGenerator[Changes, None]:
         """Yield what changes below ``prefix`` from ``revision`` on, message by message.
@@ -201,47 +153,28 @@ class EtcdClient:
         from a backup has not come to it; and when the client is closed. Raises StoreUnavailable
         when the watch is interrupted: nothing up to the last revision yielded was missed.
         """
-        metadata = (*self._metadata(), _HAS_LEADER)
-        requests = watch_requests(prefix, revision)
-        stream = rpc.WatchStub(await self._channel()).Watch(_forever(requests), metadata=metadata)
         try:
-            while (answer := await self._next(stream)) is not grpc.aio.EOF:
-                if answer.compact_revision or answer.header.revision + 1 < revision:
-                    return
-                if answer.canceled:
-                    break
-                if answer.events:
-                    yield to_changes(answer.events)
-        finally:
-            stream.cancel()
-        if self._closing.is_set():
-            return
-        self._rotate()
-        reason = answer.cancel_reason if answer is not grpc.aio.EOF else "by the other side"
+            channel = await self._channel()
+            metadata = (*self._metadata(), _HAS_LEADER)
+            request = watch_request(prefix, revision)
+            async with channel.open(_WATCH, request, self.address.timeout, metadata) as following:
+                while (answer := await following()) is not None:
+                    if answer.compact_revision or answer.header.revision + 1 < revision:
+                        return
+                    if answer.canceled:
+                        break
+                    if answer.events:
+                        yield to_changes(answer.events)
+        except CallFailed as exc:
+            if self._closing.is_set():
+                return
+            self._leave(exc.endpoint)
+            raise translated(self.address, exc) from exc
+        self._leave(channel.endpoint)
+        reason = answer.cancel_reason if answer else "by the other side"
         raise StoreUnavailable(f"{self.address}: the watch was ended ({reason})")
 
-    async def _next(self, stream: Any) -> Any:
-        """The next message of a watch; the end of the client is the end of the watch."""
-        try:
-            return await stream.read()
-        except grpc.aio.AioRpcError as exc:
-            if self._closing.is_set():
-                return grpc.aio.EOF
-            self._rotate()
-            raise translated(self.address, exc) from exc
-        except asyncio.CancelledError:
-            # A channel that is closed cancels its calls; that is not a cancellation of ours.
-            task = asyncio.current_task()
-            if not self._closing.is_set() or (task and task.cancelling()):
-                raise
-            return grpc.aio.EOF
-
-    async def _call(
-        self,
-        call: Callable[[grpc.aio.Channel, float], Awaitable[Any]],
-        *,
-        repeatable: bool,
-    ) -> Any:
+    async def _call(self, method: Method, request: Any, *, repeatable: bool) -> Any:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.address.timeout
         failures, logged_in_again = 0, False
@@ -249,14 +182,15 @@ class EtcdClient:
             left = deadline - loop.time()
             try:
                 channel = await self._channel(left)
-                return await call(channel, self._share(left, failures))
-            except grpc.aio.AioRpcError as exc:
+                share = self._share(left, failures)
+                return await channel.call(method, request, share, self._metadata())
+            except CallFailed as exc:
                 found = outcome(exc)
                 if found is Outcome.TOKEN and self.address.user and not logged_in_again:
                     self._token, logged_in_again = None, True
                     continue
                 failures += 1
-                self._rotate()
+                self._leave(exc.endpoint)
                 if failures >= len(self._endpoints) and await self._look_again(left):
                     failures = 0
                 if not self._may_go_on(exc, found, failures, repeatable=repeatable):
@@ -267,7 +201,7 @@ class EtcdClient:
                     raise translated(self.address, exc) from exc
 
     def _may_go_on(
-        self, exc: grpc.aio.AioRpcError, found: Outcome, failures: int, *, repeatable: bool
+        self, exc: CallFailed, found: Outcome, failures: int, *, repeatable: bool
     ) -> bool:
         """Whether the call may be tried again elsewhere."""
         if self._closing.is_set() or found not in {Outcome.NOT_SENT, Outcome.UNKNOWN}:
@@ -275,7 +209,7 @@ class EtcdClient:
         if found is Outcome.UNKNOWN and not repeatable:
             return False
         # An election ends by itself; where nobody listens at all, waiting is for the caller.
-        electing = "leader" in (exc.details() or "") or found is Outcome.UNKNOWN
+        electing = "leader" in exc.details or found is Outcome.UNKNOWN
         return electing or failures < len(self._endpoints)
 
     def _share(self, left: float, failures: int) -> float:
@@ -283,8 +217,10 @@ class EtcdClient:
         turns = max(1, len(self._endpoints) - failures)
         return max(0.05, left / turns)
 
-    def _rotate(self) -> None:
-        self._current = (self._current + 1) % len(self._endpoints)
+    def _leave(self, endpoint: str) -> None:
+        """It has failed: on to the next, unless another call has gone on already."""
+        if self._endpoints[self._current] == endpoint:
+            self._current = (self._current + 1) % len(self._endpoints)
 
     async def _look_up(self) -> None:
         """Ask where the members of the service are. Raises StoreUnavailable, ConfigError."""
@@ -314,13 +250,7 @@ class EtcdClient:
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         return (("token", self._token),) if self._token else ()
 
-    def _kv(self, channel: grpc.aio.Channel) -> Any:
-        """The calls on keys: made once, for making them takes a third of the time of one."""
-        if channel not in self._kvs:
-            self._kvs[channel] = rpc.KVStub(channel)
-        return self._kvs[channel]
-
-    async def _channel(self, seconds: float = 1.0) -> grpc.aio.Channel:
+    async def _channel(self, seconds: float = 1.0) -> Channel:
         if self._closing.is_set():
             raise StoreError(f"{self.address}: the store is closed")
         if not self._endpoints:
@@ -333,26 +263,13 @@ class EtcdClient:
             request = rpc.AuthenticateRequest(
                 name=self.address.user, password=self.address.password
             )
-            answer = await rpc.AuthStub(channel).Authenticate(request, timeout=max(0.05, seconds))
+            answer = await channel.call(_AUTHENTICATE, request, max(0.05, seconds), ())
             self._token = answer.token
         return channel
 
 
-def _open(address: EtcdAddress, endpoint: str) -> grpc.aio.Channel:
-    tls = address.tls
-    options: list[tuple[str, int | str]] = list(_OPTIONS)
-    if tls is None:
-        return grpc.aio.insecure_channel(endpoint, options=options)
-    if address.service is not None:
-        # Its members' addresses change; a certificate is for the name of the service.
-        name = f"{address.service.name}.{address.service.namespace}.svc"
-        options.append(("grpc.ssl_target_name_override", name))
-    credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
-    return grpc.aio.secure_channel(endpoint, credentials, options=options)
-
-
-async def _forever(requests: Any) -> Any:
-    """The requests, and then none: a stream that is ended by its writer would end the watch."""
-    for request in requests:
-        yield request
-    await asyncio.Event().wait()
+def _open(address: EtcdAddress, endpoint: str) -> Channel:
+    if address.service is None:
+        return Channel(endpoint, address.tls)
+    # Its members' addresses change; a certificate is for the name of the service.
+    return Channel(endpoint, address.tls, f"{address.service.name}.{address.service.namespace}.svc")

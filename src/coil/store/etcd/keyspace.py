@@ -11,20 +11,20 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from aetcd import rpc
+from coil.store.etcd import rpc
 
 _COMPARISONS: dict[int, Callable[[Any, Any], bool]] = {
-    rpc.Compare.EQUAL: operator.eq,
-    rpc.Compare.NOT_EQUAL: operator.ne,
-    rpc.Compare.GREATER: operator.gt,
-    rpc.Compare.LESS: operator.lt,
+    rpc.Result.EQUAL: operator.eq,
+    rpc.Result.NOT_EQUAL: operator.ne,
+    rpc.Result.GREATER: operator.gt,
+    rpc.Result.LESS: operator.lt,
 }
 _TARGETS = {
-    rpc.Compare.VERSION: "version",
-    rpc.Compare.CREATE: "create_revision",
-    rpc.Compare.MOD: "mod_revision",
-    rpc.Compare.VALUE: "value",
-    rpc.Compare.LEASE: "lease",
+    rpc.Target.VERSION: "version",
+    rpc.Target.CREATE: "create_revision",
+    rpc.Target.MOD: "mod_revision",
+    rpc.Target.VALUE: "value",
+    rpc.Target.LEASE: "lease",
 }
 _ABSENT = rpc.KeyValue()
 
@@ -90,7 +90,7 @@ class Keyspace:
         wanted = getattr(compare, name)
         found = [self._pairs[key] for key in self._between(compare.key, compare.range_end)]
         if not found:
-            if compare.target == rpc.Compare.VALUE:
+            if compare.target == rpc.Target.VALUE:
                 return False
             found = [_ABSENT]
         holds = _COMPARISONS[compare.result]
@@ -136,13 +136,13 @@ class Keyspace:
             mod_revision=self.revision + 1,
         )
         self._pairs[request.key] = pair
-        return rpc.Event(type=rpc.Event.PUT, kv=pair)
+        return rpc.Event(type=rpc.Kind.PUT, kv=pair)
 
     def _delete(self, name: bytes) -> Any:
         del self._pairs[name]
         del self._names[bisect_left(self._names, name)]
         gone = rpc.KeyValue(key=name, mod_revision=self.revision + 1)
-        return rpc.Event(type=rpc.Event.DELETE, kv=gone)
+        return rpc.Event(type=rpc.Kind.DELETE, kv=gone)
 
 
 def _without_value(pair: Any) -> Any:

@@ -1,16 +1,15 @@
-"""Messages of etcd's API, made and read: the typed face of the generated code.
+"""Messages of etcd's API, made and read: the typed face of ``rpc``.
 
-Facts of the API: https://etcd.io/docs/v3.5/learning/api/. aetcd ships the generated classes; its
-client is not used, for it knows neither TLS nor a second endpoint (docs/adr/0007).
+Facts of the API: https://etcd.io/docs/v3.5/learning/api/.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NewType
 
-from aetcd import rpc
+from coil.store.etcd import rpc
 
 Compare = NewType("Compare", object)
 Operation = NewType("Operation", object)
@@ -87,7 +86,7 @@ def _to_pair(kv: Any) -> KeyValue:
 def to_changes(events: Sequence[Any]) -> Changes:
     """Read the events, one or more, of a message of a watch."""
     pairs = [(_to_pair(event.kv), event.type) for event in events]
-    changes = [(pair.key, pair if kind == rpc.Event.PUT else None) for pair, kind in pairs]
+    changes = [(pair.key, pair if kind == rpc.Kind.PUT else None) for pair, kind in pairs]
     # Not the header's: that one may be ahead of events which come in a later message.
     return Changes(pairs[-1][0].revision, changes)
 
@@ -100,32 +99,32 @@ def prefix_end(prefix: str) -> bytes:
 
 def is_absent(key: str) -> Compare:
     """Holds when there is no such key."""
-    return _compare(key, rpc.Compare.VERSION, rpc.Compare.EQUAL, version=0)
+    return _compare(key, rpc.Target.VERSION, rpc.Result.EQUAL, version=0)
 
 
 def exists(key: str) -> Compare:
     """Holds when there is such a key."""
-    return _compare(key, rpc.Compare.VERSION, rpc.Compare.GREATER, version=0)
+    return _compare(key, rpc.Target.VERSION, rpc.Result.GREATER, version=0)
 
 
 def none_below(prefix: str) -> Compare:
     """Holds when no key begins with ``prefix``."""
     return _compare(
-        prefix, rpc.Compare.VERSION, rpc.Compare.EQUAL, version=0, range_end=prefix_end(prefix)
+        prefix, rpc.Target.VERSION, rpc.Result.EQUAL, version=0, range_end=prefix_end(prefix)
     )
 
 
 def is_unchanged(pair: KeyValue) -> Compare:
     """Holds when the key was not written since it was read."""
-    return _compare(pair.key, rpc.Compare.MOD, rpc.Compare.EQUAL, mod_revision=pair.revision)
+    return _compare(pair.key, rpc.Target.MOD, rpc.Result.EQUAL, mod_revision=pair.revision)
 
 
 def none_newer(prefix: str, revision: int) -> Compare:
     """Holds when nothing below ``prefix`` was written after ``revision`` (deletions may be)."""
     return _compare(
         prefix,
-        rpc.Compare.MOD,
-        rpc.Compare.LESS,
+        rpc.Target.MOD,
+        rpc.Result.LESS,
         mod_revision=revision + 1,
         range_end=prefix_end(prefix),
     )
@@ -133,12 +132,12 @@ def none_newer(prefix: str, revision: int) -> Compare:
 
 def has_value(key: str, value: bytes) -> Compare:
     """Holds when the key is there with exactly this value."""
-    return _compare(key, rpc.Compare.VALUE, rpc.Compare.EQUAL, value=value)
+    return _compare(key, rpc.Target.VALUE, rpc.Result.EQUAL, value=value)
 
 
 def has_other_value(key: str, value: bytes) -> Compare:
     """Holds when the key is there with another value; of an absent key etcd compares no value."""
-    return _compare(key, rpc.Compare.VALUE, rpc.Compare.NOT_EQUAL, value=value)
+    return _compare(key, rpc.Target.VALUE, rpc.Result.NOT_EQUAL, value=value)
 
 
 def _compare(key: str, target: int, result: int, **fields: Any) -> Compare:
@@ -220,9 +219,9 @@ def txn_request(
     return rpc.TxnRequest(compare=compare, success=success, failure=failure)
 
 
-def watch_requests(prefix: str, revision: int) -> Iterator[Any]:
+def watch_request(prefix: str, revision: int) -> Any:
     """Ask for every change below ``prefix`` from ``revision`` on."""
     create = rpc.WatchCreateRequest(
         key=prefix.encode(), range_end=prefix_end(prefix), start_revision=revision
     )
-    yield rpc.WatchRequest(create_request=create)
+    return rpc.WatchRequest(create_request=create)
