@@ -24,11 +24,6 @@ from coil.nodenet.observe import has_way_out
 _log = structlog.get_logger()
 
 
-_MOST_SECONDS = 30.0
-"""Between looks for a way out where none was there yet: a flat network never has one. A coild that
-is younger than that looks more often: routing daemons start beside it."""
-
-
 class Isolation:
     """See module. Times are of the journal's clock."""
 
@@ -50,8 +45,7 @@ class Isolation:
         self._store_is_away = store_is_away
         self._heard_at = heard_at
         self._had_way = False
-        self._in_touch = self._began = clock()
-        self._look_again = 0.0
+        self._in_touch = clock()
 
     @property
     def is_uneasy(self) -> bool:
@@ -87,10 +81,8 @@ class Isolation:
         away = self._store_is_away()
         if not self._keeper.cut_off:
             self._in_touch = max(self._in_touch, self._heard_at())
-            now = self._clock()
-            if not away and (self._had_way or now < self._look_again):
+            if self._had_way and not away:
                 return 0.0
-            self._look_again = now + min(now - self._began, _MOST_SECONDS)
         has_way = await self._workers.run(has_way_out)
         if has_way and not self._had_way:
             self._had_way = True
