@@ -160,14 +160,19 @@ class Channel:
 
     async def _run(self, attempt: Coroutine[Any, Any, Any]) -> Any:
         """In a task of its own, see module."""
+        caller = cast("asyncio.Task[Any]", asyncio.current_task())
+        cancellations = caller.cancelling()
         async with asyncio.TaskGroup() as group:
             call = group.create_task(attempt)
             self._calls.add(call)
             call.add_done_callback(self._calls.discard)
-        if call.cancelled():
-            cause = ConnectionClosedError("the store is closed")
-            raise CallFailed(self.endpoint, cause, sent=True)
-        found = call.result()
+            try:
+                found = await call  # and not at the group's end: one turn of the loop less
+            except asyncio.CancelledError:
+                if caller.cancelling() > cancellations:
+                    raise
+                cause = ConnectionClosedError("the store is closed")
+                found = CallFailed(self.endpoint, cause, sent=True)
         if isinstance(found, CallFailed):
             raise found from found.cause
         return found
