@@ -421,7 +421,7 @@ async def test_a_watch_goes_on_in_the_store_that_replaces_a_damaged_one(path: Pa
 
 
 async def test_each_single_change_of_another_is_told(path: Path) -> None:
-    """A missed one would be found, but not before half a minute has gone."""
+    """A missed one would be found, but not before minutes have gone."""
     async with opened(path) as store, opened(path) as other:
         await other.create_pool(POOL)
         watch = store.watch_pools()

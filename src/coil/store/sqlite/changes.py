@@ -2,7 +2,7 @@
 
 The kernel says so (inotify(7)): a machine that rests is not woken to look. Where it has no instance
 to give (fs.inotify.max_user_instances, which other programs may have used up) watches look every
-second; and every half minute in any case, for what no event tells (another file system mounted over
+second; and every five minutes in any case, for what no event tells (another file system mounted over
 the directory).
 """
 
@@ -22,7 +22,7 @@ from coil.process.retry import sleep
 
 _log = structlog.get_logger()
 
-_REST_SECONDS = 30.0
+_REST_SECONDS = 300.0
 _POLL_SECONDS = 1.0
 _DIRECTORY = (
     flags.CREATE
