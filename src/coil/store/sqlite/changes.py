@@ -1,9 +1,9 @@
 """Tells watches that the file of the embedded store may have changed, whoever wrote to it.
 
 The kernel says so (inotify(7)): a machine that rests is not woken to look. Where it has no instance
-to give (fs.inotify.max_user_instances, which other programs may have used up) watches look every
-second; and every five minutes in any case, for what no event tells (another file system mounted over
-the directory).
+to give (fs.inotify.max_user_instances: other programs may have used them up) watches look every
+second; and every five minutes in any case, for what no event tells (another file system mounted
+over the directory).
 """
 
 from __future__ import annotations
