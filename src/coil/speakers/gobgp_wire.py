@@ -9,18 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import Message
+from coil.process.protobuf import Messages, message_classes
 
-_FIELD = descriptor_pb2.FieldDescriptorProto
-_TYPES = {
-    "int32": _FIELD.TYPE_INT32,
-    "uint32": _FIELD.TYPE_UINT32,
-    "bool": _FIELD.TYPE_BOOL,
-    "string": _FIELD.TYPE_STRING,
-    "bytes": _FIELD.TYPE_BYTES,
-}
-_MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
+_MESSAGES: Messages = {
     "Empty": {},
     "Family": {"afi": (1, "int32"), "safi": (2, "int32")},
     "Path": {
@@ -55,7 +46,6 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "Table": {"filters": (1, "Filter*")},
     "WatchEventRequest": {"table": (2, "Table")},
 }
-"""Fields by message: number, and type; a star says that there may be several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +69,4 @@ ESTABLISHED = 6
 """The session state that both call so."""
 
 
-def _classes() -> dict[str, type[Message]]:
-    file = descriptor_pb2.FileDescriptorProto(
-        name="coil/gobgp.proto", package="coil", syntax="proto3"
-    )
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for field_name, (number, kind) in fields.items():
-            field = message.field.add(name=field_name, number=number)
-            word = kind.rstrip("*")
-            field.label = _FIELD.LABEL_REPEATED if word != kind else _FIELD.LABEL_OPTIONAL
-            if word in _TYPES:
-                field.type = _TYPES[word]
-            else:
-                field.type, field.type_name = _FIELD.TYPE_MESSAGE, f".coil.{word}"
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    found = pool.FindFileByName(file.name).message_types_by_name
-    return {name: message_factory.GetMessageClass(found[name]) for name in _MESSAGES}
-
-
-CLASSES = _classes()
+CLASSES = message_classes("coil.gobgp", _MESSAGES)

@@ -8,20 +8,11 @@ would bring all of them, and grpcio, which they import, 8 MB more (docs/adr/0019
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from coil.process.protobuf import Messages, message_classes
 
-_FIELD = descriptor_pb2.FieldDescriptorProto
-_TYPES = {
-    "int64": _FIELD.TYPE_INT64,
-    "enum": _FIELD.TYPE_INT32,  # the same on the wire
-    "bool": _FIELD.TYPE_BOOL,
-    "string": _FIELD.TYPE_STRING,
-    "bytes": _FIELD.TYPE_BYTES,
-}
 _HEADER = (1, "ResponseHeader")
-_MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
+_MESSAGES: Messages = {
     "ResponseHeader": {"revision": (3, "int64")},
     "KeyValue": {
         "key": (1, "bytes"),
@@ -103,8 +94,6 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "AuthenticateRequest": {"name": (1, "string"), "password": (2, "string")},
     "AuthenticateResponse": {"header": _HEADER, "token": (2, "string")},
 }
-"""Fields by message: number, and type. A star: several. Behind a question mark: of these fields,
-which name the same, there is one."""
 
 
 class Kind(IntEnum):
@@ -133,36 +122,7 @@ class Target(IntEnum):
     LEASE = 4
 
 
-def _describe(message: descriptor_pb2.DescriptorProto, name: str, number: int, kind: str) -> None:
-    word, _mark, choice = kind.rstrip("*").partition("?")
-    field = message.field.add(name=name, number=number, label=_FIELD.LABEL_OPTIONAL)
-    if kind.endswith("*"):
-        field.label = _FIELD.LABEL_REPEATED
-    if word in _TYPES:
-        field.type = _TYPES[word]
-    else:
-        field.type, field.type_name = _FIELD.TYPE_MESSAGE, f".coil.etcd.{word}"
-    if choice:
-        if not message.oneof_decl:
-            message.oneof_decl.add(name=choice)
-        field.oneof_index = 0
-
-
-def _classes() -> dict[str, Any]:
-    file = descriptor_pb2.FileDescriptorProto(
-        name="coil/etcd.proto", package="coil.etcd", syntax="proto3"
-    )
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for field_name, (number, kind) in fields.items():
-            _describe(message, field_name, number, kind)
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    found = pool.FindFileByName(file.name).message_types_by_name
-    return {name: message_factory.GetMessageClass(found[name]) for name in _MESSAGES}
-
-
-_CLASSES = _classes()
+_CLASSES = message_classes("coil.etcd", _MESSAGES)
 AuthenticateRequest = _CLASSES["AuthenticateRequest"]
 AuthenticateResponse = _CLASSES["AuthenticateResponse"]
 Compare = _CLASSES["Compare"]

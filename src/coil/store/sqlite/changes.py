@@ -58,21 +58,23 @@ class Watcher:
             self._inotify.close()
             self._inotify = None
 
-    def renew(self) -> None:
+    def renew(self) -> bool:
         """Begin to watch what has the store's names now; what changes after this call is told.
 
-        To be called before each read. Idempotent.
+        To be called before each read. Idempotent. False where a name is nobody's.
         """
         self._changed.clear()
         if self._inotify is None:
-            return
+            return True
         target = Path(os.path.realpath(self._path))
-        # What is not there yet comes into the directory; where that is missing reads fail.
-        with contextlib.suppress(OSError):
+        files = [target.with_name(target.name + ending) for ending in _FILES]
+        try:
             self._inotify.add_watch(target.parent, _DIRECTORY)
-        for ending in _FILES:
-            with contextlib.suppress(OSError):
-                self._inotify.add_watch(target.with_name(target.name + ending), flags.MODIFY)
+            for file in files:
+                self._inotify.add_watch(file, flags.MODIFY)
+        except OSError:
+            return False
+        return True
 
     async def wait(self) -> None:
         """Wait until it is time to read again."""

@@ -264,8 +264,10 @@ class SqliteStore:
         seen: tuple[str, T] | None = None
         with self._watchers.watcher(self.path) as watcher:
             while not self._closed:
-                watcher.renew()
+                watched = watcher.renew()
                 state = await self._read_through(with_identity)
+                if not watched and watcher.renew():
+                    continue  # the read has made what was missing
                 if state != seen:
                     seen = state
                     yield state[1]
