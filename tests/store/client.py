@@ -78,12 +78,13 @@ async def create_all(store: Store, seed: str, prefix: str, *subnets: str) -> Non
 async def delete_and_create(store: Store, pool: str, subnet: str, rounds: str) -> None:
     """Delete the pool whenever it is unused and make it again; say when it was deleted.
 
-    Goes on past ``rounds`` until it was refused once: else it may have raced with nobody.
+    Goes on past ``rounds`` until it was refused once, and was not once: else it may have raced with
+    nobody.
     """
     again = Pool(parse_pool_name(pool), (parse_subnet(subnet),), 0)
-    refused = False
+    refused = deleted = False
     for number in range(50 * int(rounds)):
-        if number >= int(rounds) and refused:
+        if number >= int(rounds) and refused and deleted:
             return
         before = time.monotonic_ns()
         try:
@@ -92,6 +93,7 @@ async def delete_and_create(store: Store, pool: str, subnet: str, rounds: str) -
             refused = True
             say(refused=True)
             continue
+        deleted = True
         say(since=before, until=time.monotonic_ns())
         await store.create_pool(again)
 
