@@ -120,6 +120,7 @@ def test_nothing_in_the_tutorial_is_left_unrun():
         (["10.64.0.0/16"], "10.64.1.0/16", False),
         (["via 172.31.0.1"], "via 172.31.0.3", False),
         (["table 119"], "table 118", False),
+        (["dev lo metric 1024", "default 1028"], "dev lo metric 1024\ndefault 1024", True),
         (["first", "...", "last"], "first\nmore\nlast", True),
         (["first", "...", "last"], "first\nmore", False),
         (["..."], "", True),

@@ -6,8 +6,8 @@ follows is shown of their output. In it
 - ``...`` stands for anything in a line, and as a line for any lines;
 - spaces, empty lines and the lengths of ruled lines are of no account;
 - times are any times;
-- addresses of the pool, container ids, names of host links and block numbers (1000 to 1999) are the
-  reader's own: each that is shown stands for one, always the same, that nothing else stands for.
+- addresses of the pool, container ids, names of host links and block numbers (1000 to 1999, unless
+  they are a route's metric) are the reader's own: each that is shown stands for one, always the same, that nothing else stands for.
   In a command they are replaced by the reader's.
 """
 
@@ -21,7 +21,7 @@ _OWN = (
     r"10\.64\.\d+\.\d+(?![\d.]|/16)(?:/\d+)?",
     r"fd00:64::[0-9a-f]*(?![0-9a-f:]|/112)(?:/\d+)?",
     r"\b(?:coil)?[0-9a-f]{11,}\b",
-    r"(?<![\w.:])1\d{3}(?![\w.:])",
+    r"(?<![\w.:])(?<!metric )1\d{3}(?![\w.:])",
 )
 _ANY = (
     r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?Z",
