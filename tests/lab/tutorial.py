@@ -7,8 +7,8 @@ follows is shown of their output. In it
 - spaces, empty lines and the lengths of ruled lines are of no account;
 - times are any times;
 - addresses of the pool, container ids, names of host links and block numbers (1000 to 1999, unless
-  they are a route's metric) are the reader's own: each that is shown stands for one, always the same, that nothing else stands for.
-  In a command they are replaced by the reader's.
+  they are a route's metric) are the reader's own: each that is shown stands for one, always the
+  same, that nothing else stands for. In a command they are replaced by the reader's.
 """
 
 from __future__ import annotations
