@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from bench.pages import first_access, read_all
 from bench.rig import Rig
 
 IDLE_SECONDS = 60
@@ -30,28 +31,26 @@ def _cpu_seconds(pid: int) -> float:
     return sum(int((each / "schedstat").read_text().split()[0]) for each in threads) / 1e9
 
 
-def _first_access(pages: bytearray) -> float:
-    """CPU seconds for an access to each page."""
-    began = time.thread_time()
-    for offset in range(0, len(pages), mmap.PAGESIZE):
-        pages[offset] = 1
-    return time.thread_time() - began
+def _idle(pid: int, between: Callable[[int], None]) -> float:
+    """Percent of a core that a process takes at rest; ``between`` is done to it every second."""
+    before, began = _cpu_seconds(pid), time.monotonic()
+    while time.monotonic() - began < IDLE_SECONDS:
+        between(pid)
+        time.sleep(1)  # this is what is measured: nothing
+    return 100 * (_cpu_seconds(pid) - before) / (time.monotonic() - began)
 
 
 def at_rest(rig: Rig, _rounds: int) -> None:
-    """Memory and idle CPU with 110 pods."""
+    """Memory and idle CPU with 110 pods: once as it is, once with pages that stay present."""
     pods = rig.need_pods(110)
     rig.launch("par", rig.coil("dual"), "ADD", pods)
     pid = _pid(rig)
     rig.add("RSS with 110 pods", _status(pid, "VmRSS") / 1024, "MB", 60)
-    pages = bytearray(8 << 20)
-    _first_access(pages)
-    before, began = _cpu_seconds(pid), time.monotonic()
-    while time.monotonic() - began < IDLE_SECONDS:
-        time.sleep(0.5)  # this is what is measured: nothing
-    spent = _cpu_seconds(pid) - before
-    rig.add("idle CPU", 100 * spent / (time.monotonic() - began), "%", 0.2)
-    cold = _first_access(pages) / _first_access(pages)
+    ours = bytearray(8 << 20)
+    first_access(ours)
+    rig.add("idle CPU", _idle(pid, lambda _pid: None), "%", 0.2)
+    cold = first_access(ours) / first_access(ours)
+    rig.add("idle CPU, its pages kept present", _idle(pid, read_all), "%", 0.2)
     rig.add("page unused for a minute / used", cold, "", note="of this machine; see docs/bench.md")
     rig.launch("par", rig.coil("dual"), "DEL", pods)
 
