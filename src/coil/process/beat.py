@@ -19,13 +19,13 @@ class Beat:
     """
 
     def __init__(self, period: float) -> None:
-        self.period = period
+        self._period = period
         self._phase = random.uniform(0, period)  # noqa: S311 - no secret
 
     async def wait(self, wake: asyncio.Event | None = None) -> bool:
         """Wait for the next, or until ``wake`` is set; True when it was. The event stays set."""
         now = asyncio.get_running_loop().time()
-        left = self.period - (now + self._phase) % self.period
-        if left < self.period / 100:  # a timer may come a little early
-            left += self.period
+        left = self._period - (now + self._phase) % self._period
+        if left < self._period / 100:  # a timer may come a little early
+            left += self._period
         return await sleep(left, wake or asyncio.Event())

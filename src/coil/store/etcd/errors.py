@@ -88,7 +88,6 @@ _CONFIG = {
     "user name is empty": "wants a user: write etcd://USER:PASSWORD@HOST:PORT",
 }
 _REFUSED = "give cert= and key= of a certificate that its authority signed and that has not expired"
-_NO_TLS = "if it does not speak TLS leave ca= out of the URL, if it does "
 _FULL = "database space exceeded"
 _CERTIFICATES = {
     9: "its certificate is not valid yet, or this clock is wrong",
