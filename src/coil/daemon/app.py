@@ -316,7 +316,7 @@ async def _serve(settings: Settings, parts: _Parts, supervisor: Supervisor) -> N
         supervisor.spawn("watch blocks", parts.ownership.watch_blocks)
         supervisor.spawn("sync with store", parts.ownership.resync)
         supervisor.spawn("vigil", parts.vigil.run)
-        supervisor.on_resume(parts.vigil.resumed)
+        supervisor.on_resume(parts.vigil.resumed, parts.vigil.after_resume)
         supervisor.spawn("watch kernel", parts.watcher.run)
         supervisor.spawn("repair", parts.repairer.run)
         supervisor.spawn("housekeeping", parts.collector.run)

@@ -110,6 +110,8 @@ class Attacher:
                 # Now, not before: those who wait for a block must not hold descriptors.
                 with await self._opener.open(attachment.netns) as netns:
                     check_caller()
+                    await self._vigil.confirm()
+                    self._inventory.check_owned(owned, offset)
                     return self._make(attachment, netns)
             except BaseException:
                 self._inventory.release(owned.block.id, offset, cools=False)

@@ -58,9 +58,9 @@ class BlockKeeper:
         self._workers = workers
         self._tables = tables
         self._step = step
-        self.in_doubt = False
-        """Set while it is not sure that the blocks are ours (coil.daemon.vigil): no route is made
-        or removed until a sync has cleared it, unless the node is cut off."""
+        self.doubts = 0
+        """How often it became unsure whether the blocks are ours (coil.daemon.vigil)."""
+        self._settled = 0
         self.cut_off = False
         """Set while this node reaches nobody (coil.daemon.isolation): nothing is exported, in
         doubt or not."""
@@ -70,6 +70,25 @@ class BlockKeeper:
         """Claims, releases and syncs with the store are one at a time: else a sync could see a
         claim that this process is just making as one nobody knows. No ADD waits for it while
         the node has a free address."""
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it is unsure that the blocks are ours.
+
+        Meanwhile no route is made or removed, unless the node is cut off.
+        """
+        return self.doubts != self._settled
+
+    def doubt(self) -> None:
+        """From now on in doubt; no answer that the store gave before settles it.
+
+        May be called by a signal handler, between any two steps of everything here.
+        """
+        self.doubts += 1
+
+    def settle(self, doubts: int) -> None:
+        """Whatever was in doubt when ``doubts`` was read is sure now."""
+        self._settled = doubts
 
     async def claim(self, pool: PoolName, count: int) -> None:
         """Claim up to ``count`` blocks and make them usable. Raises what the store raises.
@@ -156,19 +175,20 @@ class BlockKeeper:
             await self._equalise(past_known=past_known)
 
     async def _equalise(self, *, past_known: bool) -> None:
+        doubts = self.doubts
         claims = await self._store.list_node_blocks(self._node)
         self._unsettled = False
         theirs = {claim.id: claim for claim in claims}
-        await self._fence([b for b in self._inventory.blocks if b not in theirs])
+        await self._fence([b for b in self._inventory.blocks if b not in theirs], doubts)
         for claim in claims:
             await self._adopt(claim, past_known=past_known)
-        self.in_doubt = False
+        self.settle(doubts)
         await self.sync_routes()
 
     async def disown(self) -> None:
         """Fence every block: somebody else has this node's name, and with it its blocks."""
         async with self._changing:
-            await self._fence(list(self._inventory.blocks))
+            await self._fence(list(self._inventory.blocks), self.doubts)
 
     async def _restore(self) -> None:
         wanted: dict[PoolName, list[int]] = {}
@@ -195,7 +215,7 @@ class BlockKeeper:
         held = any(block_id == claim.id for block_id, _offset in self._inventory.holders)
         await self._take_in(claim, known=past_known and known is None and not held)
 
-    async def _fence(self, lost: Sequence[BlockId]) -> None:
+    async def _fence(self, lost: Sequence[BlockId], doubts: int) -> None:
         """Stop giving from blocks that are not ours any more, and withdraw them before all else."""
         if not lost:
             return
@@ -203,7 +223,7 @@ class BlockKeeper:
         # The journal first: a restart between the two must not announce a block again.
         for block_id in lost:
             await self._forget(block_id)
-        self.in_doubt = False
+        self.settle(doubts)
         await self.sync_routes()
         for owned in fenced:
             lives = owned.allocator.used_count

@@ -111,6 +111,14 @@ class Inventory:
         self.blocks[claim.id] = owned
         return owned
 
+    def check_owned(self, owned: OwnedBlock, offset: int) -> None:
+        """Raises InDoubt when a block was lost since an address was chosen in it."""
+        if self.blocks.get(owned.block.id) is not owned:
+            raise InDoubt(
+                f"{owned.block.addresses(offset)[0]} is not this node's any more, block "
+                f"{owned.block.id} was taken from it meanwhile; try again"
+            )
+
     def drop_block(self, block_id: BlockId) -> None:
         """Forget a block; attachments in it stay what they are."""
         self.blocks.pop(block_id, None)

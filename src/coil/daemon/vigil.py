@@ -120,8 +120,17 @@ class Vigil:
                 self.stamp()
 
     def resumed(self) -> None:
-        """This process was let go on (SIGCONT): however short it was stopped, it was stopped."""
-        self._stood_still(self._clock() - self._tick)
+        """This process was let go on (SIGCONT): however short it was stopped, it was stopped.
+
+        May be called by a signal handler, whatever else runs here; ``after_resume`` must follow.
+        """
+        now = self._clock()
+        self._doubt(now - self._tick)
+        self._tick = now
+
+    def after_resume(self) -> None:
+        """What a signal handler may not do of it."""
+        self._say_so(self._gone)
         self._alarm.set()
 
     def stamp(self) -> None:
@@ -152,16 +161,24 @@ class Vigil:
             self._stood_still(gone)
 
     def _stood_still(self, seconds: float) -> None:
+        self._doubt(seconds)
+        self._say_so(seconds)
+
+    @staticmethod
+    def _say_so(seconds: float) -> None:
         _log.warning("stood still: asking the store first", reason=_duration(seconds))
+
+    def _doubt(self, seconds: float) -> None:
         # What an earlier doubt was about is settled, by whoever asked the store since.
         self._gone = max(self._gone, seconds) if self._keeper.in_doubt else seconds
-        self._keeper.in_doubt = True
+        self._keeper.doubt()
 
     def _may_go_on(self) -> bool:
         """Whether, without the store, it was too short for anybody to take this node for gone."""
+        doubts = self._keeper.doubts
         if self._gone > self._patience:
             return False
-        self._keeper.in_doubt = False
+        self._keeper.settle(doubts)
         return True
 
 

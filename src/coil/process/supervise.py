@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from types import FrameType
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -37,9 +38,20 @@ class Supervisor:
         self._stopping.set()
 
     @staticmethod
-    def on_resume(tell: Callable[[], None]) -> None:
-        """Call ``tell`` when the process is let go on after a SIGSTOP, before it does much else."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGCONT, tell)
+    def on_resume(at_once: Callable[[], None], then: Callable[[], None]) -> None:
+        """Call both when the process is let go on after a SIGSTOP.
+
+        ``at_once`` before the main thread does anything else, even in the midst of a task: it may
+        but set what is safe to set there. ``then`` as a callback of the loop.
+        """
+        loop = asyncio.get_running_loop()
+
+        def handle(_number: int, _frame: FrameType | None) -> None:
+            at_once()
+            loop.call_soon_threadsafe(then)
+
+        # The loop's own handlers wait for its next turn, behind requests that came meanwhile.
+        signal.signal(signal.SIGCONT, handle)
 
     def end_tasks(self) -> None:
         """Cancel what was spawned."""
