@@ -123,6 +123,9 @@ def rig(store: str):
         made.run("ip", "addr", "add", "192.0.2.7/32", "dev", "lo")
         # A host has an uplink: without one, indexes of both ends of the first pair are equal.
         made.run("ip", "link", "add", "up0", "type", "veth", "peer", "name", "up1")
+        for words in ("addr add 172.31.0.1/30 dev up0", "link set up0 up", "link set up1 up",
+                      "route add default via 172.31.0.2"):  # fmt: skip
+            made.run("ip", *words.split())
         name = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir="/dev/shm"))
         node = Node(made, Path(name))
         if store == "etcd":

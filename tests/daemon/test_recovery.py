@@ -75,6 +75,23 @@ def test_what_others_put_in_the_place_of_ours_is_put_right(machine):
     until(lambda: machine.cni("CHECK", "a", pod, prevResult=told).code == 0, "CHECK", SOON)
 
 
+def test_what_no_event_tells_is_found_by_the_next_pass(machine):
+    machine.add("a", machine.pods())
+    machine.stop()
+    machine.start("--period=0.5")
+    link = machine.links()[0]
+
+    def said():
+        (found,) = machine.host.ip("-d", "link", "show", link)
+        return found["ifalias"], found["address"]
+
+    before = said()
+    for change in (("alias", "other"), ("address", "02:00:00:00:00:01")):
+        for _time in range(2):  # again after passes that found nothing to mend
+            machine.host.run("ip", "link", "set", link, *change)
+            until(lambda: said() == before, f"{change[0]} is mended")
+
+
 def test_a_deleted_link_is_made_anew_with_the_same_address_and_mac(machine):
     pod = machine.pods()
     added = machine.add("a", pod)

@@ -181,6 +181,7 @@ def _compose(base: _Base) -> _Parts:
         locks=base.locks,
         mode=settings.gc,
         beat=base.beat,
+        all_linked=lambda: repairer.found_all_well,
     )
     api, cni = _endpoints(base, attacher, collector, fetcher)
     return _Parts(

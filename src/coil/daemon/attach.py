@@ -34,7 +34,7 @@ from coil.journal.journal import Journal
 from coil.nodenet.errors import LinkExists, NetnsGone, NetnsInvalid, NetnsSilent
 from coil.nodenet.inspect import host_faults, node_faults, pod_faults
 from coil.nodenet.netns import NetnsHandle
-from coil.nodenet.observe import HostState, observe
+from coil.nodenet.observe import HostState, observe_link
 from coil.nodenet.plan import Tables, calico_ifname, host_ifname, pod_mac
 from coil.nodenet.removal import LinkRemover
 from coil.nodenet.veth import attach, forget_secondary_rules, rename_host_end
@@ -246,9 +246,10 @@ class Attacher:
         async with self._locks.hold(key):
             attachment = self.get(key)
             netns = Netns(netns_path or attachment.netns.path, attachment.netns.inode)
-            state = await self._workers.run(lambda netlink: observe(netlink, self._tables))
+            ifname, tables = attachment.host_ifname, self._tables
+            state = await self._workers.run(lambda nl: observe_link(nl, tables, ifname))
             return [
-                *host_faults(state, attachment, self._tables),
+                *host_faults(state, [attachment], tables).get(key, ()),
                 *self._node_faults(state, attachment),
                 *(await self._pod_faults(attachment, netns) if netns.path else ()),
             ]

@@ -25,9 +25,10 @@ from coil.daemon.workers import Workers
 from coil.domain.block import BlockClaim, BlockId
 from coil.domain.names import NodeName, PoolName, RackName
 from coil.journal.journal import Journal
+from coil.nodenet.messages import Network
 from coil.nodenet.netlink import NetlinkSocket
 from coil.nodenet.plan import Tables
-from coil.nodenet.routes import Network, RouteChanges, sync_blocks
+from coil.nodenet.routes import RouteChanges, sync_blocks
 from coil.nodenet.sysctl import ensure_forwarding, ip_versions
 from coil.store.contract import BlockStore
 from coil.store.errors import StoreUnavailable

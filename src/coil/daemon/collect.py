@@ -7,7 +7,7 @@ same namespace behind the path), seen in two passes, never on the first after st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 
 import structlog
@@ -49,7 +49,9 @@ class Collector:
         locks: AttachmentLocks,
         mode: GcMode,
         beat: Beat,
+        all_linked: Callable[[], bool],
     ) -> None:
+        """``all_linked``: whether somebody has just seen the links of all attachments."""
         self._inventory = inventory
         self._attacher = attacher
         self._workers = workers
@@ -57,6 +59,7 @@ class Collector:
         self._locks = locks
         self._mode = mode
         self._beat = beat
+        self._all_linked = all_linked
         self._suspects: frozenset[Attachment] = frozenset()
 
     async def collect_invalid(self, network: str, valid: Iterable[AttachmentKey]) -> list[str]:
@@ -90,8 +93,7 @@ class Collector:
 
         What is being worked on is left for a later pass.
         """
-        candidates = list(self._inventory.attachments.values())
-        unlinked = await self._workers.run(lambda netlink: _without_link(netlink, candidates))
+        unlinked = [] if self._all_linked() else await self._find_unlinked()
         are_gone = await all_of(self._opener.is_gone(each.netns) for each in unlinked)
         gone = [each for each, is_gone in zip(unlinked, are_gone, strict=True) if is_gone]
         doomed = [
@@ -101,6 +103,10 @@ class Collector:
         ]
         self._suspects = frozenset(gone)
         return await self._remove(doomed, why="pod is gone")
+
+    async def _find_unlinked(self) -> list[Attachment]:
+        candidates = list(self._inventory.attachments.values())
+        return await self._workers.run(lambda netlink: _without_link(netlink, candidates))
 
     async def _remove(self, doomed: Iterable[Attachment], *, why: str) -> list[str]:
         doomed = list(doomed)

@@ -53,6 +53,8 @@ class Inventory:
     attachments: dict[AttachmentKey, Attachment] = field(default_factory=dict)
     holders: dict[tuple[BlockId, int], AttachmentKey] = field(default_factory=dict)
     """Who has each offset given out, also while an ADD is still on its way."""
+    changes: int = 0
+    """How often ``attachments`` changed."""
 
     def get_pool(self, name: PoolName) -> Pool:
         """Raises PoolNotFound, InDoubt."""
@@ -130,6 +132,7 @@ class Inventory:
             raise AddressInUse(f"{attachment.addresses[0]} is held by {self.holders[place]}")
         self.holders[place] = attachment.key
         self.attachments[attachment.key] = attachment
+        self.changes += 1
         if attachment.block in self.blocks:
             self.blocks[attachment.block].allocator.hold(attachment.offset)
 
@@ -158,6 +161,7 @@ class Inventory:
         found = self.attachments.get(key)
         if found and (found.block, found.offset) == (block, offset):
             del self.attachments[key]
+            self.changes += 1
         owned = self.blocks.get(block)
         if owned and offset in owned.allocator.used:
             if cools:

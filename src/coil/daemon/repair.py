@@ -20,10 +20,10 @@ from coil.daemon.workers import Workers
 from coil.domain.attachment import Attachment
 from coil.domain.errors import CoilError
 from coil.nodenet.errors import NetnsGone, NodeNetError
-from coil.nodenet.inspect import host_faults
+from coil.nodenet.inspect import host_faults, link_faults
 from coil.nodenet.netlink import NetlinkSocket
 from coil.nodenet.netns import NetnsHandle
-from coil.nodenet.observe import HostState, observe
+from coil.nodenet.observe import HostState, Reading, interpret, read
 from coil.nodenet.parse import Route
 from coil.nodenet.plan import Tables
 from coil.nodenet.routes import RouteChanges, remove_route, sync_rule
@@ -65,10 +65,17 @@ class Repairer:
         self._problems = problems
         self._beat = beat
         self._wake = asyncio.Event()
+        self._well: tuple[bytes, object] | None = None
+        """What the kernel told and what was wanted, when the last pass found nothing to mend."""
 
     def wake(self) -> None:
         """Have a pass made soon."""
         self._wake.set()
+
+    @property
+    def found_all_well(self) -> bool:
+        """Whether the last pass found nothing to mend, and nothing has been asked for since."""
+        return self._well is not None and not self._wake.is_set()
 
     async def run(self) -> None:
         """Repair for ever."""
@@ -95,33 +102,52 @@ class Repairer:
         asyncio.get_running_loop().call_later(_AGAIN, self.wake)
 
     async def _pass(self) -> None:
-        state = await self._workers.run(self._repair_host)
-        self._inventory.versions = state.versions
+        wanted = self._wanted()
+        reading, digest = await self._workers.run(self._read)
+        self._inventory.versions = reading.versions
         self._problems.replace("pool", self._inventory.unfit_pools())
-        await self._keeper.sync_routes()
-        broken = [
-            attachment
-            for attachment in list(self._inventory.attachments.values())
-            if host_faults(state, attachment, self._tables)
+        seen = (digest, wanted)
+        if seen == self._well:
+            return
+        state = await self._workers.run(lambda _netlink: interpret(reading))
+        mended = await self._mend_all(state)
+        self._well = None if mended else seen
+
+    def _read(self, netlink: NetlinkSocket) -> tuple[Reading, bytes]:
+        reading = read(netlink, self._tables)
+        return reading, reading.digest()
+
+    def _wanted(self) -> object:
+        """Equal to another only while the kernel should be the same."""
+        keeper, inventory = self._keeper, self._inventory
+        blocks = ((id_, o.releasing, o.exported) for id_, o in inventory.blocks.items())
+        return inventory.changes, keeper.in_doubt, keeper.cut_off, tuple(blocks)
+
+    async def _mend_all(self, state: HostState) -> bool:
+        """Whether there was anything to mend."""
+        changes = [
+            await self._workers.run(lambda netlink: self._repair_rules(netlink, state)),
+            await self._keeper.sync_routes(),
         ]
-        self._problems.keep("attachment", {str(attachment.key) for attachment in broken})
+        attachments = self._inventory.attachments
+        faults = host_faults(state, list(attachments.values()), self._tables)
+        broken = [attachments[key] for key in faults]
+        self._problems.keep("attachment", {str(key) for key in faults})
         free = [each for each in broken if not self._locks.is_held(each.key)]
         await all_of(self._repair_attachment(attachment) for attachment in free)
-        await self._remove_strays(state)
+        strays = await self._remove_strays(state)
         if len(free) < len(broken):  # whoever works on them must delay nobody else's repair
             self._wake_later()
+        return bool(broken or strays or any(changes))
 
-    def _repair_host(self, netlink: NetlinkSocket) -> HostState:
-        state = observe(netlink, self._tables)
+    def _repair_rules(self, netlink: NetlinkSocket, state: HostState) -> RouteChanges:
+        tables = self._tables
         changes = sync_rule(
-            netlink,
-            state.rules,
-            priority=self._tables.rule_priority,
-            table=self._tables.pod_table,
+            netlink, state.rules, priority=tables.rule_priority, table=tables.pod_table
         )
         if changes:
             _log.warning("repaired rules", added=changes.added)
-        return state
+        return changes
 
     async def _repair_attachment(self, attachment: Attachment) -> None:
         """Mend one attachment, unless it changed since or its pod is gone (the collector's)."""
@@ -162,7 +188,7 @@ class Repairer:
         self, netlink: NetlinkSocket, attachment: Attachment, netns: NetnsHandle | None
     ) -> list[str] | None:
         """Read again under the lock; None where nothing can be done without the namespace."""
-        faults = host_faults(observe(netlink, self._tables), attachment, self._tables)
+        faults = link_faults(netlink, attachment, self._tables)
         if not faults:
             return []
         if netlink.find_ifindex(attachment.host_ifname) is not None:
@@ -175,8 +201,8 @@ class Repairer:
             return None
         return faults
 
-    async def _remove_strays(self, state: HostState) -> None:
-        """Remove pod routes of ours that lead to links of no attachment."""
+    async def _remove_strays(self, state: HostState) -> bool:
+        """Remove pod routes of ours that lead to links of no attachment; whether there were any."""
         ours = {a.host_ifname for a in self._inventory.attachments.values()}
         live = {found.link.ifindex for found in state.links.values() if found.owner}
         known = {state.links[name].link.ifindex for name in ours if name in state.links}
@@ -190,6 +216,7 @@ class Repairer:
         if strays:
             changes = await self._workers.run(lambda netlink: _remove(netlink, strays))
             _log.warning("removed stray routes", removed=changes.removed)
+        return bool(strays)
 
 
 def _remove(netlink: NetlinkSocket, strays: list[Route]) -> RouteChanges:

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from coil.domain.attachment import Attachment
+from coil.domain.attachment import Attachment, AttachmentKey
 from coil.nodenet import messages as m
+from coil.nodenet.messages import Network
 from coil.nodenet.netlink import NetlinkSocket
 from coil.nodenet.netns import NetnsHandle
-from coil.nodenet.observe import HostLink, HostState
+from coil.nodenet.observe import HostLink, HostState, observe_link
 from coil.nodenet.parse import parse_address, parse_gateways, parse_route, parse_rule
 from coil.nodenet.plan import GATEWAYS, HOST_MAC, Tables, host_network
-from coil.nodenet.routes import Network, lacking_rules
+from coil.nodenet.routes import lacking_rules
 from coil.nodenet.sysctl import forwarding
 from coil.nodenet.veth import find_link
 
 
-def host_faults(state: HostState, attachment: Attachment, tables: Tables) -> list[str]:
-    """What is wrong on the host's side, one sentence each; empty when all is well."""
-    found = state.links.get(attachment.host_ifname)
-    if found is None:
-        return [f"host link {attachment.host_ifname} is missing"]
-    return [*_host_link_faults(found, attachment), *_route_faults(state, found, attachment, tables)]
+def host_faults(
+    state: HostState, attachments: Iterable[Attachment], tables: Tables
+) -> dict[AttachmentKey, list[str]]:
+    """What is wrong on the host's side, one sentence each, with those that are not well."""
+    networks = state.networks_behind()
+    faults: dict[AttachmentKey, list[str]] = {}
+    for attachment in attachments:
+        found = state.links.get(attachment.host_ifname)
+        if found is None:
+            faults[attachment.key] = [f"host link {attachment.host_ifname} is missing"]
+        elif wrong := [
+            *_host_link_faults(found, attachment),
+            *_route_faults(networks[found.link.ifindex], attachment, tables),
+        ]:
+            faults[attachment.key] = wrong
+    return faults
+
+
+def link_faults(netlink: NetlinkSocket, attachment: Attachment, tables: Tables) -> list[str]:
+    """As ``host_faults``, of one that is looked at now."""
+    state = observe_link(netlink, tables, attachment.host_ifname)
+    return host_faults(state, [attachment], tables).get(attachment.key, [])
 
 
 def _host_link_faults(found: HostLink, attachment: Attachment) -> list[str]:
@@ -38,19 +55,12 @@ def _host_link_faults(found: HostLink, attachment: Attachment) -> list[str]:
     return faults + [f"host link {name} lacks address {gateway}" for gateway in lacking]
 
 
-def _route_faults(
-    state: HostState, found: HostLink, attachment: Attachment, tables: Tables
-) -> list[str]:
-    right = {
-        route.network
-        for route in state.pod_routes
-        if route.ifindexes == (found.link.ifindex,) and not route.unreachable
-    }
+def _route_faults(there: Collection[Network], attachment: Attachment, tables: Tables) -> list[str]:
     return [
         f"route {host_network(address)} dev {attachment.host_ifname} is missing in table "
         f"{tables.pod_table}"
         for address in attachment.addresses
-        if host_network(address) not in right
+        if host_network(address) not in there
     ]
 
 
@@ -64,7 +74,7 @@ def node_faults(
     """
     versions = {address.version for address in attachment.addresses}
     lacking = lacking_rules(state.rules, priority=tables.rule_priority, table=tables.pod_table)
-    exported = {route.network for route in state.export_routes if route.protocol == tables.protocol}
+    exported = {route.network for route in state.export_routes}
     return [
         *(
             f"the IPv{version} rule of priority {tables.rule_priority}, which looks up table "

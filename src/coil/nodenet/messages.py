@@ -31,13 +31,14 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO = 1, 3, 4, 5, 18
 IFLA_NET_NS_FD, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_EXT_MASK = 28, 20, 26, 27, 29
 IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 31, 32
 IFLA_LINK_NETNSID = 37
+IFLA_STATS, IFLA_STATS64 = 7, 23
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFLA_INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE = 8, 1
 RTEXT_FILTER_SKIP_STATS = 8
 IFF_UP, IFF_LOOPBACK = 1, 8
 
-IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
-IFA_F_NODAD = 0x02
+IFA_ADDRESS, IFA_LOCAL, IFA_CACHEINFO, IFA_FLAGS = 1, 2, 6, 8
+IFA_F_NODAD, IFA_F_PERMANENT = 0x02, 0x80
 
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE = 1, 4, 5, 6, 9, 15
 RTA_PREFSRC, RTA_VIA = 7, 18
@@ -154,7 +155,7 @@ def delete_link(ifindex: int) -> Message:
 
 
 def dump_links(kind: str = "") -> Message:
-    """List links, of one kind (``veth``) or all, without their counters."""
+    """List links, of one kind (``veth``) or all."""
     body = _IFINFO.pack(0, 0, 0, 0, 0) + attribute_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
     if kind:
         body += attribute(IFLA_LINKINFO, attribute_text(IFLA_INFO_KIND, kind))
@@ -281,13 +282,15 @@ def delete_route(
     return Message("remove route", RTM_DELROUTE, body, tolerated=_GONE, subject=network)
 
 
-def dump_routes(version: int, table: int, protocol: int = 0) -> Message:
-    """List the routes of one table, of one protocol or all.
+def dump_routes(version: int, table: int, *, protocol: int = 0, ifindex: int = 0) -> Message:
+    """List the routes of one table, of one protocol or all, out of one link or all.
 
     A table that was never written to does not exist.
     """
     body = _RTMSG.pack(family(version), 0, 0, 0, RT_TABLE_UNSPEC, protocol, 0, 0, 0)
     body += attribute_u32(RTA_TABLE, table)
+    if ifindex:
+        body += attribute_u32(RTA_OIF, ifindex)
     return Message("list routes of table", RTM_GETROUTE, body, tolerated=_GONE, subject=table)
 
 

@@ -99,6 +99,20 @@ def find_attribute(data: bytes, offset: int, kind: int) -> bytes | None:
     return None
 
 
+def without_attributes(data: bytes, offset: int, kinds: frozenset[int]) -> bytes:
+    """``data`` less the first attribute of each of ``kinds`` (none nested) from ``offset``."""
+    kept: list[bytes] = []
+    begin, end = 0, len(data)
+    while offset + 4 <= end and len(kept) < len(kinds):
+        length, kind = _ATTR.unpack_from(data, offset)
+        after = offset + max((length + 3) & ~3, 4)
+        if kind in kinds:
+            kept.append(data[begin:offset])
+            begin = after
+        offset = after
+    return b"".join((*kept, data[begin:]))
+
+
 class NetlinkSocket:
     """An rtnetlink socket of the network namespace the calling thread is in when it is made.
 

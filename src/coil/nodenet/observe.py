@@ -6,16 +6,21 @@ import socket
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address
 
 from coil.domain.attachment import AttachmentKey
 from coil.nodenet import messages as m
-from coil.nodenet.netlink import NetlinkSocket
+from coil.nodenet.messages import Network
+from coil.nodenet.netlink import Message, NetlinkSocket, without_attributes
 from coil.nodenet.parse import (
+    IFADDR_SIZE,
+    IFINFO_SIZE,
     Link,
     Route,
     Rule,
     is_direct,
+    is_permanent,
     leads_on,
     link_alias,
     may_be_global,
@@ -25,7 +30,12 @@ from coil.nodenet.parse import (
     parse_rule,
 )
 from coil.nodenet.plan import LinkOwner, Tables, find_owner
-from coil.nodenet.sysctl import ip_versions
+from coil.nodenet.sysctl import forwarding, ip_versions
+
+_COUNTERS = frozenset({m.IFLA_STATS, m.IFLA_STATS64})
+_AGE = frozenset({m.IFA_CACHEINFO})
+_NO_LINK = 0x7FFFFFFF
+"""An index that the kernel has given to no link yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,40 +55,115 @@ class HostState:
     """Every veth end by name."""
     pod_routes: frozenset[Route]
     export_routes: frozenset[Route]
+    """Ours."""
     rules: frozenset[Rule]
+
+    def networks_behind(self) -> dict[int, set[Network]]:
+        """By a link's index, what the pod table sends out by it and by no other."""
+        found: dict[int, set[Network]] = defaultdict(set)
+        for route in self.pod_routes:
+            if len(route.ifindexes) == 1 and not route.unreachable:
+                found[route.ifindexes[0]].add(route.network)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the kernel told of a namespace: payloads nobody has looked into yet."""
+
     versions: frozenset[int]
     """Of IP, that links can have."""
+    forwarded: frozenset[int]
+    """Of IP, that packets are forwarded of."""
+    links: list[bytes]
+    """All veth ends."""
+    addresses: list[bytes]
+    pod_routes: list[bytes]
+    export_routes: list[bytes]
+    rules: list[bytes]
+
+    def digest(self) -> bytes:
+        """The same as of another reading: the same state of the host.
+
+        Looking into a reading costs several times as much, and touches much more memory.
+        """
+        links = [without_attributes(each, IFINFO_SIZE, _COUNTERS) for each in self.links]
+        addresses = [
+            # One leased by DHCP or a router is older each second.
+            each if is_permanent(each) else without_attributes(each, IFADDR_SIZE, _AGE)
+            for each in self.addresses
+        ]
+        found = blake2b(repr((sorted(self.versions), sorted(self.forwarded))).encode())
+        for payloads in (links, addresses, self.pod_routes, self.export_routes, self.rules):
+            found.update(repr(list(map(len, payloads))).encode())
+            found.update(b"".join(payloads))
+        return found.digest()
 
 
 def observe(netlink: NetlinkSocket, tables: Tables) -> HostState:
     """Read links, addresses, our tables and the rules. Raises DumpInterrupted, KernelRefused."""
-    addresses: dict[int, set[IPv4Address | IPv6Address]] = defaultdict(set)
+    return interpret(read(netlink, tables))
+
+
+def observe_link(netlink: NetlinkSocket, tables: Tables, ifname: str) -> HostState:
+    """As ``observe``, but of no other link, nor of what leads to others."""
+    return interpret(read(netlink, tables, netlink.find_ifindex(ifname) or _NO_LINK))
+
+
+def read(netlink: NetlinkSocket, tables: Tables, ifindex: int = 0) -> Reading:
+    """As ``observe``, of one link or all, for ``interpret``."""
     versions = ip_versions()
-    for version in versions:
-        for _kind, payload in netlink.dump(m.dump_addresses(version)):
-            found = parse_address(payload)
-            addresses[found.ifindex].add(found.address)
+
+    def listed(*requests: Message) -> list[bytes]:
+        return [payload for request in requests for _kind, payload in netlink.dump(request)]
+
+    link = netlink.get(m.get_link(ifindex=ifindex)) if ifindex else None
+    links = listed(*(() if ifindex else (m.dump_links("veth"),)))
+    pod, export = tables.pod_table, tables.export_table
+    return Reading(
+        versions=versions,
+        forwarded=frozenset(version for version in versions if forwarding(version)),
+        links=[link] if link else links,
+        addresses=listed(*(m.dump_addresses(version, ifindex) for version in versions)),
+        pod_routes=listed(*(m.dump_routes(each, pod, ifindex=ifindex) for each in versions)),
+        export_routes=listed(
+            *(m.dump_routes(each, export, protocol=tables.protocol) for each in versions)
+        ),
+        rules=_read_rules(netlink, versions),
+    )
+
+
+def interpret(reading: Reading) -> HostState:
+    """See ``HostState``."""
+    addresses: dict[int, set[IPv4Address | IPv6Address]] = defaultdict(set)
+    for payload in reading.addresses:
+        address = parse_address(payload)
+        addresses[address.ifindex].add(address.address)
     links = {
         link.name: HostLink(link, find_owner(link.alias), frozenset(addresses[link.ifindex]))
-        for link in list_veths(netlink)
+        for link in map(parse_link, reading.links)
+        if link.kind == "veth"
     }
     return HostState(
         links=links,
-        pod_routes=frozenset(list_routes(netlink, tables.pod_table)),
-        export_routes=frozenset(list_routes(netlink, tables.export_table)),
-        rules=list_rules(netlink),
-        versions=versions,
+        pod_routes=frozenset(map(parse_route, reading.pod_routes)),
+        export_routes=frozenset(map(parse_route, reading.export_routes)),
+        rules=frozenset(map(parse_rule, reading.rules)),
     )
 
 
 def list_rules(netlink: NetlinkSocket) -> frozenset[Rule]:
     """The rules of all families there are."""
-    return frozenset(
-        parse_rule(payload)
-        for version in ip_versions()
+    return frozenset(map(parse_rule, _read_rules(netlink, ip_versions())))
+
+
+def _read_rules(netlink: NetlinkSocket, versions: Iterable[int]) -> list[bytes]:
+    return [
+        payload
+        for version in versions
         for kind, payload in netlink.dump(m.dump_rules(version))
         if kind == m.RTM_NEWRULE
-    )
+    ]
 
 
 def find_link_to(netlink: NetlinkSocket, neighbour: IPv4Address | IPv6Address) -> int | None:

@@ -17,9 +17,10 @@ from ipaddress import (
 from coil.nodenet import messages as m
 from coil.nodenet.netlink import attributes, find_attribute
 
-_IFINFO_SIZE = 16
-_IFADDR_SIZE = 8
+IFINFO_SIZE = 16
+IFADDR_SIZE = 8
 _RTMSG_SIZE = 12
+_IPV4_LINK_LOCAL = bytes([169, 254])  # RFC 3927
 _RTNEXTHOP_SIZE = 8
 _DOWN = m.RTNH_F_DEAD | m.RTNH_F_LINKDOWN
 
@@ -79,7 +80,7 @@ class Rule:
 def parse_link(payload: bytes) -> Link:
     """Read an RTM_NEWLINK or RTM_DELLINK payload."""
     ifindex, flags = struct.unpack_from("=iI", payload, 4)
-    found = attributes(payload, _IFINFO_SIZE)
+    found = attributes(payload, IFINFO_SIZE)
     info = attributes(found.get(m.IFLA_LINKINFO, b""))
     return Link(
         ifindex=ifindex,
@@ -97,14 +98,14 @@ def parse_link(payload: bytes) -> Link:
 
 def link_alias(payload: bytes) -> str:
     """Only the alias of an RTM_NEWLINK or RTM_DELLINK payload: events come in hundreds."""
-    return _text(find_attribute(payload, _IFINFO_SIZE, m.IFLA_IFALIAS))
+    return _text(find_attribute(payload, IFINFO_SIZE, m.IFLA_IFALIAS))
 
 
 def parse_address(payload: bytes) -> LinkAddress:
     """Read an RTM_NEWADDR or RTM_DELADDR payload."""
     prefixlen = payload[1]
     (ifindex,) = struct.unpack_from("=i", payload, 4)
-    found = attributes(payload, _IFADDR_SIZE)
+    found = attributes(payload, IFADDR_SIZE)
     packed = found.get(m.IFA_LOCAL) or found[m.IFA_ADDRESS]
     return LinkAddress(ifindex, ip_address(packed), prefixlen)
 
@@ -114,7 +115,15 @@ def may_be_global(payload: bytes) -> bool:
 
     An IPv6 address has the scope that it means; one of IPv4 has what it was added with.
     """
-    return payload[0] == m.family(4) or payload[3] == m.RT_SCOPE_UNIVERSE
+    if payload[0] != m.family(4):
+        return payload[3] == m.RT_SCOPE_UNIVERSE
+    local = find_attribute(payload, IFADDR_SIZE, m.IFA_LOCAL)
+    return local is None or local[:2] != _IPV4_LINK_LOCAL
+
+
+def is_permanent(payload: bytes) -> bool:
+    """Whether the address of an RTM_NEWADDR payload is kept until somebody removes it."""
+    return bool(payload[2] & m.IFA_F_PERMANENT)
 
 
 def parse_route(payload: bytes) -> Route:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address
 
 from coil.nodenet import messages as m
+from coil.nodenet.messages import Network
 from coil.nodenet.netlink import Message, NetlinkSocket
 from coil.nodenet.observe import list_routes, loopback_index
 from coil.nodenet.parse import Route, Rule
 from coil.nodenet.plan import Tables
 from coil.nodenet.sysctl import ip_versions
-
-Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def list_ways(netlink: NetlinkSocket, *, table: int, protocol: int) -> dict[Netw
     payloads = (
         payload
         for version in ip_versions()
-        for _kind, payload in netlink.dump(m.dump_routes(version, table, protocol))
+        for _kind, payload in netlink.dump(m.dump_routes(version, table, protocol=protocol))
     )
     found = ((parse_route(payload), payload) for payload in payloads)
     return {

@@ -30,6 +30,17 @@ def test_all_who_wait_are_woken_at_the_same_moments_a_period_apart():
         assert late - early > 0.1
 
 
+def test_who_waits_for_the_same_moment_comes_one_after_the_other():
+    async def main():
+        beat = Beat(2)
+        return await all_of([moments(beat, 1) for _ in range(8)])
+
+    found = sorted(moment for (moment,) in asyncio.run(main()))
+    for early, late in itertools.pairwise(found):
+        assert late - early > 0.02
+    assert found[-1] - found[0] < 2
+
+
 def test_a_beat_is_waited_for_no_longer_than_until_there_is_reason():
     async def main():
         wake = asyncio.Event()
