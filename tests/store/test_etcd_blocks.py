@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 
 import pytest
 
 from coil.domain.block import BlockClaim
-from coil.domain.errors import OutOfBlocks, PoolCordoned
+from coil.domain.errors import OutOfBlocks, PoolCordoned, PoolNotFound
 from coil.domain.names import NodeName, PoolName, RackName
 from coil.domain.pool import Pool, parse_subnet
 from coil.domain.ranges import range_of
@@ -32,6 +33,16 @@ def pool(subnet: str = "10.0.0.0/16", bits: int = 4) -> Pool:
 @pytest.fixture
 def prefixed(etcd: EtcdMember) -> EtcdRig:
     return EtcdRig(etcd)
+
+
+@asynccontextmanager
+async def told(store: Store, *, wanted: bool = True) -> AsyncIterator[None]:
+    """A watch has told the store of the pools there are, and tells nothing more."""
+    watch = store.watch_pools()
+    if wanted:
+        await anext(watch)
+    yield
+    await watch.aclose()
 
 
 async def outside(store: Store, racks: dict[NodeName, RackName]) -> list[BlockClaim]:
@@ -76,15 +87,20 @@ async def test_a_rack_takes_foreign_blocks_rather_than_none(prefixed: EtcdRig) -
         assert len(await store.list_pool_blocks(NAME)) == 8
 
 
-async def test_nodes_without_a_rack_keep_out_of_the_ranges_of_racks(prefixed: EtcdRig) -> None:
-    async with client(prefixed) as store:
-        await store.create_pool(pool())
-        await store.claim_blocks(A, NAME, 1, RackName("r1"))
-        owners = await store.list_ranges(NAME)
-        made = await store.get_pool(NAME)
-        for number in range(30):
-            (claim,) = await store.claim_blocks(NodeName(f"n{number}"), NAME, 1)
-            assert range_of(made, claim.id.index).first not in owners
+@pytest.mark.parametrize("watched", [True, False])
+async def test_nodes_without_a_rack_keep_out_of_the_ranges_of_racks(
+    prefixed: EtcdRig, *, watched: bool
+) -> None:
+    async with client(prefixed) as store, client(prefixed) as other:
+        made = pool("10.0.0.0/20")
+        await other.create_pool(made)
+        async with told(store, wanted=watched):
+            for number in range(30):
+                rack = RackName(f"r{number % 3}")
+                await other.claim_blocks(NodeName(f"m{number}"), NAME, 2, rack)
+                (claim,) = await store.claim_blocks(NodeName(f"n{number}"), NAME, 1)
+                owners = await other.list_ranges(NAME)
+                assert range_of(made, claim.id.index).first not in owners
 
 
 @pytest.mark.parametrize("clients", [1, 4])
@@ -102,27 +118,47 @@ async def test_racks_that_grow_at_once_stay_in_ranges_of_their_own(
         assert await outside(stores[0], racks) == []
 
 
-async def test_what_a_node_remembers_of_a_pool_is_never_relied_on(prefixed: EtcdRig) -> None:
-    async with client(prefixed) as store, client(prefixed) as operator:
+@pytest.mark.parametrize("rack", [R1, None])
+@pytest.mark.parametrize("watched", [True, False])
+async def test_what_a_node_remembers_of_a_pool_is_never_relied_on(
+    prefixed: EtcdRig, rack: RackName | None, *, watched: bool
+) -> None:
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(client(prefixed))
+        operator = await stack.enter_async_context(client(prefixed))
         await operator.create_pool(pool("10.0.0.0/26"))
-        await store.claim_blocks(A, NAME, 1, R1)
+        await stack.enter_async_context(told(store, wanted=watched))
+        await store.claim_blocks(A, NAME, 1, rack)
         await operator.set_cordoned(NAME, cordoned=True)
         with pytest.raises(PoolCordoned):
-            await store.claim_blocks(A, NAME, 1, R1)
+            await store.claim_blocks(A, NAME, 1, rack)
         await operator.set_cordoned(NAME, cordoned=False)
-        assert len(await store.claim_blocks(A, NAME, 9, R1)) == 3
+        assert len(await store.claim_blocks(A, NAME, 9, rack)) == 3
         with pytest.raises(OutOfBlocks):
-            await store.claim_blocks(A, NAME, 1, R1)
+            await store.claim_blocks(A, NAME, 1, rack)
         await operator.add_subnet(NAME, parse_subnet("10.1.0.0/26"))
-        assert len(await store.claim_blocks(A, NAME, 4, R1)) == 4
+        assert len(await store.claim_blocks(A, NAME, 4, rack)) == 4
         for claim in await operator.list_pool_blocks(NAME):
             assert await operator.release_blocks([claim]) == [claim]
         await operator.delete_pool(NAME)
+        with pytest.raises(PoolNotFound):
+            await store.claim_blocks(A, NAME, 1, rack)
         await operator.create_pool(pool("10.7.0.0/26"))
         await operator.claim_blocks(B, NAME, 1, R2)
-        (mine,) = await store.claim_blocks(A, NAME, 1, R1)
+        (mine,) = await store.claim_blocks(A, NAME, 1, rack)
         owners = await store.list_ranges(NAME)
-        assert owners[mine.id.index] == R1
+        assert owners.get(mine.id.index) == rack
+
+
+async def test_a_full_pool_that_was_extended_since_it_was_told_gives_a_block(
+    prefixed: EtcdRig,
+) -> None:
+    async with client(prefixed) as store, client(prefixed) as operator:
+        await operator.create_pool(pool("10.0.0.0/26"))
+        async with told(store):
+            await operator.claim_blocks(B, NAME, 4)
+            await operator.add_subnet(NAME, parse_subnet("10.1.0.0/26"))
+            assert len(await store.claim_blocks(A, NAME, 4)) == 4
 
 
 # Costs
@@ -147,15 +183,21 @@ async def test_claims_are_one_transaction_each_and_reading_is_none(
         assert used <= 50 * most
 
 
-async def test_a_claim_of_a_rack_is_one_read_and_one_transaction(prefixed: EtcdRig) -> None:
+@pytest.mark.parametrize("rack", [R1, None])
+async def test_a_claim_is_one_read_and_one_transaction(
+    prefixed: EtcdRig, rack: RackName | None
+) -> None:
+    """Of a node without a rack from the first one on, where a watch has told it of the pool."""
     async with client(prefixed) as store:
         await store.create_pool(pool("10.0.0.0/12", bits=5))
-        for number in range(40):
-            await store.claim_blocks(NodeName(f"n{number}"), NAME, 2, R1)
-        before = [prefixed.member.calls(method) for method in ("Range", "Txn")]
-        for number in range(10):
-            await store.claim_blocks(NodeName(f"n{number}"), NAME, 1, R1)
-        after = [prefixed.member.calls(method) for method in ("Range", "Txn")]
+        if rack:
+            for number in range(40):
+                await store.claim_blocks(NodeName(f"n{number}"), NAME, 2, rack)
+        async with told(store):
+            before = [prefixed.member.calls(method) for method in ("Range", "Txn")]
+            for number in range(10):
+                await store.claim_blocks(NodeName(f"n{number}"), NAME, 1, rack)
+            after = [prefixed.member.calls(method) for method in ("Range", "Txn")]
         assert [b - a for a, b in zip(before, after, strict=True)] == [10, 10]
 
 

@@ -262,7 +262,6 @@ def _ownership(base: _Base, keeper: BlockKeeper, fetcher: BlockFetcher) -> Owner
         keeper=keeper,
         fetcher=fetcher,
         recoverer=recoverer,
-        workers=base.workers,
         problems=base.problems,
         alarm=base.alarm,
         beat=base.beat,

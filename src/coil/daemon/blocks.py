@@ -107,14 +107,14 @@ class BlockKeeper:
                 raise
             self._step(CLAIM_CONFIRMED)
             for claim in claims:
-                await self._take_in(claim, known=True)
+                self._take_in(claim, known=True)
             await self.sync_routes()
 
-    async def _take_in(self, claim: BlockClaim, *, known: bool) -> None:
+    def _take_in(self, claim: BlockClaim, *, known: bool) -> None:
         owned = self._inventory.add_block(claim, {}, known=known)
         freed = owned.allocator.freed
         try:
-            await self._workers.run(lambda _netlink: self._journal.put_block(claim, freed))
+            self._journal.put_block(claim, freed)
         except BaseException:
             self._inventory.drop_block(claim.id)
             raise
@@ -133,14 +133,14 @@ class BlockKeeper:
             for owned in going:
                 owned.releasing = True
             ids = [owned.block.id for owned in going]
-            await self._workers.run(lambda _netlink: self._journal.mark_releasing(ids))
+            self._journal.mark_releasing(ids)
             self._step(RELEASE_MARKED)
             await self.sync_routes()
             self._step(RELEASE_WITHDRAWN)
             released = await self._store.release_blocks([owned.claim for owned in going])
             self._step(RELEASE_DONE)
             for owned in going:
-                await self._forget(owned.block.id)
+                self._forget(owned.block.id)
                 if owned.claim in released:
                     _log.info("block released", block=str(owned.block.id))
                 else:
@@ -182,7 +182,7 @@ class BlockKeeper:
         theirs = {claim.id: claim for claim in claims}
         await self._fence([b for b in self._inventory.blocks if b not in theirs], doubts)
         for claim in claims:
-            await self._adopt(claim, past_known=past_known)
+            self._adopt(claim, past_known=past_known)
         self.settle(doubts)
         await self.sync_routes()
 
@@ -199,7 +199,7 @@ class BlockKeeper:
             claims = await self._store.reclaim_blocks(self._node, pool, sorted(indexes))
             _log.warning("blocks put back into the store", pool=pool, blocks=len(claims))
 
-    async def _adopt(self, claim: BlockClaim, *, past_known: bool) -> None:
+    def _adopt(self, claim: BlockClaim, *, past_known: bool) -> None:
         """Take in what the store gives us and the journal does not know.
 
         Usually a claim that was confirmed just before a kill: nobody has had its addresses since
@@ -214,7 +214,7 @@ class BlockKeeper:
         if known is not None:
             self._inventory.drop_block(claim.id)
         held = any(block_id == claim.id for block_id, _offset in self._inventory.holders)
-        await self._take_in(claim, known=past_known and known is None and not held)
+        self._take_in(claim, known=past_known and known is None and not held)
 
     async def _fence(self, lost: Sequence[BlockId], doubts: int) -> None:
         """Stop giving from blocks that are not ours any more, and withdraw them before all else."""
@@ -223,7 +223,7 @@ class BlockKeeper:
         fenced = [self._inventory.blocks[block_id] for block_id in lost]
         # The journal first: a restart between the two must not announce a block again.
         for block_id in lost:
-            await self._forget(block_id)
+            self._forget(block_id)
         self.settle(doubts)
         await self.sync_routes()
         for owned in fenced:
@@ -231,9 +231,9 @@ class BlockKeeper:
             say = _log.error if lives else _log.warning
             say("block is no longer ours: fenced", block=str(owned.block.id), live_addresses=lives)
 
-    async def _forget(self, block_id: BlockId) -> None:
+    def _forget(self, block_id: BlockId) -> None:
         self._inventory.drop_block(block_id)
-        await self._workers.run(lambda _netlink: self._journal.remove_block(block_id))
+        self._journal.remove_block(block_id)
 
     async def sync_routes(self) -> RouteChanges:
         """Make block routes, and forwarding, what the inventory needs. Idempotent."""

@@ -12,7 +12,6 @@ from coil.daemon.fetch import BlockFetcher
 from coil.daemon.inventory import Inventory
 from coil.daemon.presence import Presence
 from coil.daemon.recover import Recoverer
-from coil.daemon.workers import Workers
 from coil.domain.errors import CoilError, NodeNameTaken, PoolExists
 from coil.domain.names import NodeName
 from coil.domain.pool import Pool
@@ -44,7 +43,6 @@ class Ownership:
         keeper: BlockKeeper,
         fetcher: BlockFetcher,
         recoverer: Recoverer,
-        workers: Workers,
         problems: Problems,
         alarm: asyncio.Event,
         beat: Beat,
@@ -59,12 +57,10 @@ class Ownership:
         self._keeper = keeper
         self._fetcher = fetcher
         self._recoverer = recoverer
-        self._workers = workers
         self._problems = problems
         self._alarm = alarm
         self._beat = beat
         self._one_sync = asyncio.Lock()
-        self._setting_pools = asyncio.Lock()
         self.name_taken = ""
         """Why this node's name is not ours, empty while it is."""
         self.heard_at = 0.0
@@ -74,7 +70,7 @@ class Ownership:
         """Apply pool changes live, for ever."""
         async for pools in self._store.watch_pools():
             try:
-                await self._set_pools(pools)
+                self._set_pools(pools)
             except JournalError as exc:  # the next sync tries again
                 self._problems.put("journal", exc.message)
         raise RuntimeError("the watch of pools ended")
@@ -142,16 +138,16 @@ class Ownership:
     async def _sync(self) -> None:
         await self._presence.hold_name()
         identity = f"{await self._store.identity()} {self._url}"
-        known = await self._workers.run(lambda _netlink: self._journal.store_identity())
+        known = self._journal.store_identity()
         restore = self._is_remade(known, identity)
         if restore:
             await self._restore_pools()
-        await self._set_pools(await self._store.list_pools())
+        self._set_pools(await self._store.list_pools())
         if not known:
             await self._recoverer.recover()
         await self._keeper.sync(restore=restore, past_known=bool(known))
         if known != identity:
-            await self._workers.run(lambda _netlink: self._journal.set_store_identity(identity))
+            self._journal.set_store_identity(identity)
 
     def _is_remade(self, known: str, identity: str) -> bool:
         """Whether the embedded store was made anew under the same URL: then we know better."""
@@ -167,19 +163,17 @@ class Ownership:
             except PoolExists:
                 continue
 
-    async def _set_pools(self, pools: Sequence[Pool]) -> None:
+    def _set_pools(self, pools: Sequence[Pool]) -> None:
         """Journal, then memory: one that was not journaled is tried again with the next sync."""
-        async with self._setting_pools:
-            after = self._inventory.with_pools(pools)
-            before = self._inventory.pools
-            if after != before:
-                await self._workers.run(lambda _netlink: self._journal.put_pools(after.values()))
-            # Both at once: a pool that is not there yet would be denied.
-            self._inventory.pools = self._inventory.with_pools(pools)
-            self._inventory.pools_told = True
-            if after == before:
-                return
-        _log.info("pools changed", pools=sorted(self._inventory.pools))
-        for name in self._inventory.pools:
-            if before.get(name) != self._inventory.pools[name]:
+        before, after = self._inventory.pools, self._inventory.with_pools(pools)
+        if after != before:
+            self._journal.put_pools(after.values())
+        # Both at once: a pool that is not there yet would be denied.
+        self._inventory.pools = after
+        self._inventory.pools_told = True
+        if after == before:
+            return
+        _log.info("pools changed", pools=sorted(after))
+        for name in after:
+            if before.get(name) != after[name]:
                 self._fetcher.reconsider(name)

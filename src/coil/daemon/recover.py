@@ -13,7 +13,6 @@ from coil.domain.attachment import Attachment, Netns
 from coil.domain.errors import CoilError
 from coil.domain.names import IfName
 from coil.journal.journal import Journal
-from coil.nodenet.netlink import NetlinkSocket
 from coil.nodenet.observe import HostLink, HostState, observe
 from coil.nodenet.plan import LinkOwner, Tables, pod_mac
 
@@ -40,20 +39,17 @@ class Recoverer:
         state = await self._workers.run(lambda netlink: observe(netlink, self._tables))
         for found in state.links.values():
             if found.owner and found.owner.key not in self._inventory.attachments:
-                await self._recover(state, found, found.owner)
+                self._recover(state, found, found.owner)
 
-    async def _recover(self, state: HostState, found: HostLink, owner: LinkOwner) -> None:
+    def _recover(self, state: HostState, found: HostLink, owner: LinkOwner) -> None:
         attachment = self._rebuild(state, found, owner)
         if attachment is None:
             _log.error("link without a known address", link=found.link.name)
             return
 
-        def work(_netlink: NetlinkSocket) -> None:
-            self._journal.put_attachment(attachment)
-
         try:
             self._inventory.put_attachment(attachment)
-            await self._workers.run(work)
+            self._journal.put_attachment(attachment)
         except CoilError as exc:
             _log.error("cannot recover attachment", link=found.link.name, reason=exc.message)
             return

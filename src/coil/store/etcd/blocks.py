@@ -18,7 +18,7 @@ from coil.domain.codec import claim_to_json
 from coil.domain.errors import CoilError
 from coil.domain.names import NodeName, PoolName, RackName
 from coil.store.errors import StoreConflict, StoreUnavailable
-from coil.store.etcd.search import NOBODY, EtcdSearch, Sight
+from coil.store.etcd.search import NOBODY, EtcdSearch, Offer, Sight
 from coil.store.etcd.wire import (
     KeyValue,
     Operation,
@@ -90,22 +90,24 @@ class EtcdBlocks(EtcdSearch):
             for turn in range(wanted)
         ]
         done = await self._client.write(
-            [is_unchanged(offer.pair)], [self._first_free(claims) for claims in alternatives]
+            [is_unchanged(offer.pair)],
+            [self._first_free(offer, claims) for claims in alternatives],
         )
         if not done.succeeded:  # the pool's record is another by now
-            self.forget_home(pool, rack)
+            self.forget(pool, rack)
             return []
         found = (_taken(claims, done.nested(turn)) for turn, claims in enumerate(alternatives))
         had = [claim for claim in found if claim]
-        self.conflicts += len(had) < wanted
+        if len(had) < wanted:
+            self.conflicts += 1
+            self.look_for_racks(pool)
         return had
 
-    def _first_free(self, offer: Sequence[BlockClaim]) -> Operation:
+    def _first_free(self, offer: Offer, claims: Sequence[BlockClaim]) -> Operation:
         """Take the first block that is free; one choice inside the other."""
         rest: list[Operation] = []
-        for claim in reversed(offer):
-            is_free = is_absent(self._keys.block(claim.id))
-            rest = [choice([is_free], self._writing(claim), rest)]
+        for claim in reversed(claims):
+            rest = [choice(self.conditions(offer, claim.id.index), self._writing(claim), rest)]
         return rest[0]
 
     def _writing(self, claim: BlockClaim) -> list[Operation]:

@@ -52,7 +52,7 @@ class EtcdControl(EtcdBlocks, EtcdNodes):
                     unreadable.append(Unreadable(pair.key, _reason(exc)))
             return found
 
-        pools = await read(self._keys.pools, self._to_pool)
+        pools = await read(self._keys.pools, self.to_pool)
         lives = await read(self._keys.lives, self._to_holder)
         records = await read(self._keys.nodes, self._to_record)
         claims = await read(self._keys.all_blocks, self.to_claim)

@@ -17,6 +17,8 @@ from coil.domain.names import PoolName
 from coil.domain.pool import Pool, Subnet, check_overlap
 from coil.store.errors import StoreConflict
 from coil.store.etcd.base import EtcdPart
+from coil.store.etcd.engine import Engine
+from coil.store.etcd.keys import Keys
 from coil.store.etcd.wire import (
     KeyValue,
     delete,
@@ -35,6 +37,12 @@ from coil.store.messages import pool_in_use, pool_not_found
 class EtcdPools(EtcdPart):
     """See module."""
 
+    def __init__(self, client: Engine, keys: Keys) -> None:
+        super().__init__(client, keys)
+        self.told: dict[PoolName, tuple[KeyValue, Pool]] = {}
+        """Records, and what they say, that a watch told of. They may be old: a transaction must be
+        asked."""
+
     async def create_pool(self, pool: Pool) -> None:
         """See the contract."""
         key = self._keys.pool(pool.name)
@@ -42,7 +50,7 @@ class EtcdPools(EtcdPart):
             found = await self._client.read(get_below(self._keys.pools))
             if any(pair.key == key for pair in found.pairs(0)):
                 raise PoolExists(f"pool {pool.name} exists already", pool=pool.name)
-            _check_apart(pool, map(self._to_pool, found.pairs(0)))
+            _check_apart(pool, map(self.to_pool, found.pairs(0)))
             conditions = [is_absent(key), none_newer(self._keys.pools, found.revision)]
             if (await self._client.write(conditions, [put(key, _value(pool))])).succeeded:
                 return
@@ -64,12 +72,12 @@ class EtcdPools(EtcdPart):
             if key not in pairs:
                 raise pool_not_found(name)
             pair = pairs.pop(key)
-            before = self._to_pool(pair)
+            before = self.to_pool(pair)
             after = change(before)
             if after == before:
                 return before
             if after.subnets != before.subnets:
-                _check_apart(after, map(self._to_pool, pairs.values()))
+                _check_apart(after, map(self.to_pool, pairs.values()))
             conditions = [is_unchanged(pair), none_newer(self._keys.pools, found.revision)]
             if (await self._client.write(conditions, [put(pair.key, _value(after))])).succeeded:
                 return after
@@ -97,27 +105,29 @@ class EtcdPools(EtcdPart):
     async def list_pools(self) -> Sequence[Pool]:
         """See the contract."""
         found = await self._client.read(get_below(self._keys.pools))
-        return list(self.readable(found.pairs(0), self._to_pool))
+        return list(self.readable(found.pairs(0), self.to_pool))
 
     async def get_pool(self, name: PoolName) -> Pool:
         """See the contract."""
         pairs = (await self._client.read(get(self._keys.pool(name)))).pairs(0)
         if not pairs:
             raise pool_not_found(name)
-        return self._to_pool(pairs[0])
+        return self.to_pool(pairs[0])
 
     async def watch_pools(self) -> AsyncIterator[Sequence[Pool]]:
         """See the contract. A change brings the pool itself: no node has to ask for it."""
 
         def read(pair: KeyValue) -> tuple[PoolName, Pool]:
-            pool = self._to_pool(pair)
+            pool = self.to_pool(pair)
+            self.told[pool.name] = pair, pool
             return pool.name, pool
 
         async with contextlib.aclosing(self.watch_entries(self._keys.pools, read)) as states:
             async for pools in states:
                 yield [pool for _name, pool in sorted(pools.items())]
 
-    def _to_pool(self, pair: KeyValue) -> Pool:
+    def to_pool(self, pair: KeyValue) -> Pool:
+        """The pool of a record. Raises StoreCorrupt."""
         name = pair.key.removeprefix(self._keys.pools)
         try:
             return pool_from_json(name, pair.value.decode())

@@ -23,6 +23,7 @@ from coil.store.etcd.engine import Engine
 from coil.store.etcd.keys import Keys
 from coil.store.etcd.pools import EtcdPools
 from coil.store.etcd.wire import (
+    Compare,
     KeyValue,
     Operation,
     choice,
@@ -75,7 +76,10 @@ class Offer:
     """Blocks that were free, of a pool as it was read."""
 
     pair: KeyValue
+    pool: Pool
     free: list[int]
+    of_no_rack: bool = False
+    """Only while it lies in no rack's range is a block for the taking."""
 
 
 class EtcdSearch(EtcdPools):
@@ -84,6 +88,8 @@ class EtcdSearch(EtcdPools):
     def __init__(self, client: Engine, keys: Keys) -> None:
         super().__init__(client, keys)
         self._homes: dict[tuple[PoolName, RackName], Home] = {}
+        self._with_racks: set[PoolName] = set()
+        """Pools where a node without a rack should read the racks' ranges before it claims."""
 
     async def look(self, name: PoolName) -> Sight:
         """Read a pool and its ranges. Raises PoolNotFound."""
@@ -93,10 +99,23 @@ class EtcdSearch(EtcdPools):
         if not found.pairs(0):
             raise pool_not_found(name)
         pair = found.pairs(0)[0]
-        pool = self._to_pool(pair)
-        firsts = self.readable(found.pairs(1), lambda each: (self._first(pool, each), each))
+        return self._sight(pair, self.to_pool(pair), found.pairs(1))
+
+    def _sight(self, pair: KeyValue, pool: Pool, ranges: Iterable[KeyValue]) -> Sight:
+        firsts = self.readable(ranges, lambda each: (self._first(pool, each), each))
         owners = {first: self._owner(each) for first, each in firsts}
         return Sight(pair, pool, owners)
+
+    async def _glance(self, name: PoolName) -> Sight:
+        """As ``_look_open``, with a read less where a watch has told of the pool.
+
+        It may have changed since: that no block is free must not be said by this.
+        """
+        told = self.told.get(name)
+        if told is None or told[1].cordoned:
+            return await self._look_open(name)
+        found = await self._client.read(get_below(self._keys.ranges(name)))
+        return self._sight(*told, found.pairs(0))
 
     async def find_free(self, name: PoolName, node: NodeName, rack: RackName | None) -> Offer:
         """Free blocks, where they should be if possible.
@@ -105,26 +124,48 @@ class EtcdSearch(EtcdPools):
         """
         if rack is not None:
             return await self._of_rack(name, rack)
-        sight = await self._look_open(name)
-        near = islice(ranges_from(sight.pool, _place(node)), _SEARCHED_RANGES)
-        unowned = (each for each in near if each.first not in sight.owners)
+        return await self._beside_racks(name, node) or await self._anywhere(name, node)
+
+    async def _beside_racks(self, name: PoolName, node: NodeName) -> Offer | None:
+        """In ranges of no rack: the transaction sees to that, so that few nodes need to look."""
+        told = self.told.get(name)
+        if told and name not in self._with_racks:
+            pair, pool = told
+            near = list(islice(ranges_from(pool, _place(node)), _RANGES_AT_ONCE))
+            free = [] if pool.cordoned else await self._free_in(pool, near)
+            if free:
+                return Offer(pair, pool, free, of_no_rack=True)
+        sight = await self._glance(name)
+        ranges = islice(ranges_from(sight.pool, _place(node)), _SEARCHED_RANGES)
+        unowned = (each for each in ranges if each.first not in sight.owners)
         free = await self._free_in(sight.pool, list(islice(unowned, _RANGES_AT_ONCE)))
-        return await self._or_anywhere(sight, free, node)
+        return Offer(sight.pair, sight.pool, free, of_no_rack=True) if free else None
+
+    def conditions(self, offer: Offer, index: int) -> list[Compare]:
+        """When a block of an offer may be had."""
+        name = offer.pool.name
+        conditions = [is_absent(self._keys.block_at(name, index))]
+        if offer.of_no_rack:
+            first = range_of(offer.pool, index).first
+            conditions.append(is_absent(self._keys.range(name, first)))
+        return conditions
 
     async def _of_rack(self, name: PoolName, rack: RackName) -> Offer:
         home = self._homes.get((name, rack))
         free = await self._free_at_home(home) if home else []
         if home and free:
-            return Offer(home.pair, free)
-        for _ in range(_GROWTHS):
-            sight = await self._look_open(name)
+            return Offer(home.pair, home.pool, free)
+        for turn in range(_GROWTHS):
+            sight = await (self._look_open(name) if turn else self._glance(name))
             firsts = [first for first, owner in sight.owners.items() if owner == rack]
             ranges = tuple(range_of(sight.pool, first) for first in firsts)
             home = self._homes[name, rack] = Home(sight.pair, sight.pool, ranges)
             free = await self._free_at_home(home)
-            if free or not await self._grow(sight, rack):
+            if free:
+                return Offer(home.pair, home.pool, free)
+            if not await self._grow(sight, rack):
                 break
-        return await self._or_anywhere(sight, free, rack)
+        return await self._anywhere(name, rack)
 
     async def _grow(self, sight: Sight, rack: RackName) -> bool:
         """Try to take a further range for the rack; False when there is none.
@@ -157,14 +198,20 @@ class EtcdSearch(EtcdPools):
             raise pool_cordoned(name)
         return sight
 
-    def forget_home(self, pool: PoolName, rack: RackName | None) -> None:
+    def look_for_racks(self, pool: PoolName) -> None:
+        """A block was free and could not be had: a rack may have the range it lies in."""
+        self._with_racks.add(pool)
+
+    def forget(self, pool: PoolName, rack: RackName | None) -> None:
         """The pool is not what it was: read it before the next claim."""
+        self.told.pop(pool, None)
         if rack:
             self._homes.pop((pool, rack), None)
 
-    async def _or_anywhere(self, sight: Sight, free: list[int], who: str) -> Offer:
-        """What is free where it should be, else what is free at all. Raises OutOfBlocks."""
-        return Offer(sight.pair, free or await self._free_anywhere(sight.pool, who))
+    async def _anywhere(self, name: PoolName, who: str) -> Offer:
+        """What is free at all. Raises PoolNotFound, PoolCordoned, OutOfBlocks."""
+        sight = await self._look_open(name)
+        return Offer(sight.pair, sight.pool, await self._free_anywhere(sight.pool, who))
 
     async def _free_at_home(self, home: Home) -> list[int]:
         # The latest first: the others were full when it was taken.
