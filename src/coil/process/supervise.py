@@ -52,6 +52,7 @@ class Supervisor:
 
         # The loop's own handlers wait for its next turn, behind requests that came meanwhile.
         signal.signal(signal.SIGCONT, handle)
+        signal.siginterrupt(signal.SIGCONT, False)  # noqa: FBT003 - takes no keyword
 
     def end_tasks(self) -> None:
         """Cancel what was spawned."""
