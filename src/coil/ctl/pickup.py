@@ -11,17 +11,23 @@ import click
 
 from coil.domain.errors import RequestError
 from coil.routing.gobgp import API as GOBGP_API
-from coil.speakers import bird, frr, gobgp
+from coil.speakers import bird, frr
 from coil.speakers.errors import SpeakerError, SpeakerUnavailable
 from coil.speakers.pickup import Network, Pickup
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
+def _ask_gobgp(place: str, networks: Sequence[Network]) -> list[Pickup]:
+    from coil.speakers import gobgp  # and with it gRPC: a tenth of this program's start
+
+    return gobgp.find_pickups(place, networks)
+
+
 _ASK: dict[str, Callable[[str, Sequence[Network]], list[Pickup]]] = {
     "BIRD": lambda socket, networks: bird.find_pickups(Path(socket), networks),
     "FRR": lambda socket, networks: frr.find_pickups(Path(socket), networks),
-    "GoBGP": gobgp.find_pickups,
+    "GoBGP": _ask_gobgp,
 }
 _PLACES = {
     "BIRD": ("bird-socket", str(bird.DEFAULT_SOCKET)),

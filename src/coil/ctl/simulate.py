@@ -11,7 +11,7 @@ import click
 
 from coil.ctl.common import Context, verb
 from coil.ctl.output import show_object
-from coil.ctl.simulation.datacentre import Plan, Sample
+from coil.ctl.simulation.plan import Plan, Sample
 from coil.domain.errors import RequestError
 from coil.domain.names import PoolName
 from coil.domain.pool import DEFAULT_BLOCK_SIZE_LOG2, MAX_BLOCK_SIZE_LOG2, Pool, parse_subnet

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from coil.ctl.simulation.datacentre import Sample
+from coil.ctl.simulation.plan import Sample
 from coil.domain.errors import ConfigError
 
 _STEPS = " ▁▂▃▄▅▆▇█"

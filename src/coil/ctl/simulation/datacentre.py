@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
-from coil.ctl.simulation.fabric import Routes, count_routes
+from coil.ctl.simulation.fabric import count_routes
 from coil.ctl.simulation.node import Pod, SimulatedNode
+from coil.ctl.simulation.plan import Phase, Plan, Sample
 from coil.domain.names import parse_node_name, parse_rack_name
-from coil.domain.pool import Pool
 from coil.process.together import all_of
 from coil.store.etcd import EtcdStore
 from coil.store.etcd.memory import MemoryClient, MemoryEtcd
@@ -27,66 +26,6 @@ _LEAST_SAMPLES = 4
 """Of a phase, however short it is."""
 _MOST_PODS = 110
 """Of a node: kubelet's own limit. Not kept when the plan has more on average."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is simulated."""
-
-    nodes: int
-    racks: int
-    pods: int
-    churn: float
-    """How often each pod is replaced in the phase of churn."""
-    pool: Pool
-    seed: int
-
-    @property
-    def phases(self) -> tuple[Phase, ...]:
-        """Pods come; pods come and go; three of four nodes are drained."""
-        replaced = round(self.churn * self.pods)
-        return (
-            Phase("growth", 600, added=self.pods, removed=0),
-            Phase("churn", 3600, added=replaced, removed=replaced),
-            Phase("drain", 600, added=0, removed=self.pods - self.pods // 4, by_node=True),
-        )
-
-    @property
-    def seconds(self) -> int:
-        """Of all phases."""
-        return sum(phase.seconds for phase in self.phases)
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """A time in which pods come and go evenly."""
-
-    name: str
-    seconds: int
-    added: int
-    removed: int
-    by_node: bool = False
-    """Pods go node by node, else anywhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """How things are at a moment; counts of claims are since the beginning."""
-
-    second: int
-    phase: str
-    pods: int
-    refused: int
-    """Pods that found neither an address nor a block, since the beginning."""
-    blocks: int
-    block_use: float
-    """Part of the addresses of owned blocks that pods have."""
-    pool_use: float
-    """Part of the pool's blocks that are owned."""
-    routes: Routes
-    claims: int
-    conflicts: int
-    """Claims that brought less than was free, because others took it first."""
 
 
 class DataCentre:
