@@ -132,3 +132,17 @@ def test_a_program_started_without_standard_error_runs():
         timeout=20,
     )
     assert (done.returncode, done.stdout) == (0, "still here\n")
+
+
+@pytest.mark.parametrize("program", ["coil.daemon.main", "coil.ctl.main", "coil.controller.main"])
+def test_no_program_loads_what_only_tables_need(program):
+    """A third of the time it takes to start."""
+    look = f"import sys, {program}; print('rich' in sys.modules); import rich.table"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_who_has_loaded_rich_keeps_it():
+    look = "import sys, rich.table; import coil; print(sys.modules['rich'] is rich)"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
