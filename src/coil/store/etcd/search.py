@@ -129,13 +129,14 @@ class EtcdSearch(EtcdPools):
     async def _beside_racks(self, name: PoolName, node: NodeName) -> Offer | None:
         """In ranges of no rack: the transaction sees to that, so that few nodes need to look."""
         told = self.told.get(name)
-        if told and name not in self._with_racks:
-            pair, pool = told
-            near = list(islice(ranges_from(pool, _place(node)), _RANGES_AT_ONCE))
-            free = [] if pool.cordoned else await self._free_in(pool, near)
-            if free:
-                return Offer(pair, pool, free, of_no_rack=True)
-        sight = await self._glance(name)
+        if told and not told[1].cordoned and name not in self._with_racks:
+            offer = await self._near(Sight(*told, owners={}), node)
+            if offer:
+                return offer
+        return await self._near(await self._glance(name), node)
+
+    async def _near(self, sight: Sight, node: NodeName) -> Offer | None:
+        """What is free around a node's own place, in ranges that are not known to be a rack's."""
         ranges = islice(ranges_from(sight.pool, _place(node)), _SEARCHED_RANGES)
         unowned = (each for each in ranges if each.first not in sight.owners)
         free = await self._free_in(sight.pool, list(islice(unowned, _RANGES_AT_ONCE)))
