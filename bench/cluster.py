@@ -214,7 +214,7 @@ def independence(rig: Rig, _rounds: int, few: int = 10, many: int = 1000) -> Non
 
 
 def _blocks(node: Node) -> int:
-    return len(json.loads(node.ctl("node", "status", "-o", "json").stdout)["blocks"])
+    return len(node.ask("/blocks"))
 
 
 def _watchers(member: EtcdMember) -> int:

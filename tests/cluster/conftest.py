@@ -27,13 +27,15 @@ class Cluster:
         self.store = f"etcd://{ETCD}:2379/t"
         self.nodes = []
 
-    def node(self, name="", *, pool="", **start):
-        """A node whose coild runs; the first one may make the pool."""
+    def node(self, name="", *, pool=None, **start):
+        """A node whose coild runs; the first one may make the pool, and has a block of it then."""
         made = self.made(name or f"n{len(self.nodes)}")
         if pool:
-            made.ctl("pool", "create", "default", *pool.split())
+            made.create_pool(pool)
         options = [f"--{key}={value}" for key, value in {"period": 1, **start}.items()]
         made.start(*options)
+        if pool:
+            made.wait_block()
         return made
 
     def made(self, name):

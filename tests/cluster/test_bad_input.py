@@ -6,8 +6,9 @@ import pytest
 
 from coil.lab.node import PROGRAMS
 from coil.lab.wait import until
+from daemon.conftest import pool_of
 
-POOL = "10.77.0.0/24 --block-bits=2 --cool-down=0s"
+POOL = pool_of("10.77.0.0/24", block_bits=2, cool_down=0)
 PREFIX = "/t/"
 
 
@@ -25,7 +26,7 @@ def exported(machine):
 
 
 def problems(machine):
-    return [row["problem"] for row in machine.listing("node", "status")["problems"]]
+    return [row["problem"] for row in machine.ask("/status")["problems"]]
 
 
 def test_bad_keys_stop_no_node_from_what_does_not_need_them(cluster, pods):

@@ -19,17 +19,16 @@ import pytest
 
 from coil.lab.errors import LabError
 from coil.lab.wait import until
+from daemon.conftest import pool_of
 from daemon.full import fill, tiny_state
 
-POOL = "10.77.0.0/24 --block-bits=2 --cool-down=0s"
+POOL = pool_of("10.77.0.0/24", block_bits=2, cool_down=0)
 KILLER = Path(__file__).parents[1] / "daemon" / "killer.py"
-TINY = "10.77.0.0/30 --block-bits=2 --cool-down=0s"
+TINY = pool_of("10.77.0.0/30", block_bits=2, cool_down=0)
 
 
 def owned(machine):
-    return {
-        tuple(row["networks"]) for row in machine.listing("block", "list", "--node", machine.name)
-    }
+    return {tuple(row["networks"]) for row in machine.claims(machine.name)}
 
 
 def exported(machine):
@@ -37,7 +36,7 @@ def exported(machine):
 
 
 def problems(machine):
-    return [row["kind"] for row in machine.listing("node", "status")["problems"]]
+    return [row["kind"] for row in machine.ask("/status")["problems"]]
 
 
 def pause(machine):
@@ -148,7 +147,7 @@ def test_a_node_that_was_paused_gives_nothing_of_what_it_lost_meanwhile(cluster,
     paused.add("c1", pods())
     (block,) = exported(paused)
     pause(paused)
-    until(lambda: not other.listing("node", "show", "n0")["alive"], "the lease has ended")
+    until(lambda: not other.nodes()["n0"], "the lease has ended")
     other.ctl("node", "release", "n0", "--yes")
     until(lambda: other.cni("ADD", "c1", pods()).status == 0, "the other node has the block")
     assert exported(other) == {block}
@@ -199,7 +198,7 @@ def test_a_node_that_was_cut_off_loses_what_others_took_as_soon_as_it_is_back(cl
     until(lambda: problems(lost) == ["store"], "the cut is noticed")
     lost.add("c2", pods())
     assert exported(lost)
-    until(lambda: not other.listing("node", "show", "n0")["alive"], "the lease has ended")
+    until(lambda: not other.nodes()["n0"], "the lease has ended")
     other.ctl("node", "release", "n0", "--yes")
     until(lambda: other.cni("ADD", "c1", pods()).status == 0, "the other node has the block")
     cluster.heal(lost)
@@ -213,7 +212,7 @@ def test_a_node_that_reaches_nobody_gives_nothing_and_asks_before_it_announces_a
     (block,) = exported(lost)
     cluster.unplug(lost)
     until(lambda: not exported(lost), "the node that reaches nobody withdraws")
-    until(lambda: not other.listing("node", "show", "n0")["alive"], "the lease has ended")
+    until(lambda: not other.nodes()["n0"], "the lease has ended")
     other.ctl("node", "release", "n0", "--yes")
     until(lambda: other.cni("ADD", "c1", pods()).status == 0, "the other node has the block")
     assert exported(other) == {block}
@@ -282,7 +281,7 @@ def test_a_coild_that_did_not_see_the_cable_go_withdraws_before_it_is_heard_agai
 
 def test_a_node_that_is_back_with_a_full_disk_asks_before_it_announces(cluster, pods):
     lost = cluster.made("n0")
-    lost.ctl("pool", "create", "default", *POOL.split())
+    lost.create_pool(POOL)
     with tiny_state(lost):
         lost.start("--period=1")
         lost.add("c1", pods())
@@ -304,7 +303,7 @@ def test_a_node_that_was_dead_for_long_asks_before_it_announces(cluster, pods):
     dead.add("c1", pods())
     dead.kill()
     dead.host.run("ip", "route", "flush", "table", "119")
-    until(lambda: not other.listing("node", "show", "n0")["alive"], "the lease has ended")
+    until(lambda: not other.nodes()["n0"], "the lease has ended")
     other.ctl("node", "release", "n0", "--yes")
     until(lambda: other.cni("ADD", "c1", pods()).status == 0, "the other node has the block")
     cluster.cut(dead)
@@ -315,7 +314,7 @@ def test_a_node_that_was_dead_for_long_asks_before_it_announces(cluster, pods):
     assert not exported(dead)
     dead.delete("c1")
     cluster.heal(dead)
-    until(lambda: dead.listing("node", "list")[0]["alive"], "the node is back")
+    until(lambda: dead.nodes().get("n0"), "the node is back")
     assert not exported(dead)
 
 
@@ -335,9 +334,10 @@ def test_another_machine_cannot_take_a_name_before_it_is_released(cluster):
     cluster.member.ctl("put", key, foreign)
     with pytest.raises(LabError, match="that of another machine"):
         machine.start("--period=1")
-    until(lambda: not machine.listing("node", "show", "n0")["alive"], "the lease has ended")
+    until(lambda: not machine.nodes()["n0"], "the lease has ended")
     machine.ctl("node", "release", "n0", "--yes")
     machine.start("--period=1")
+    machine.wait_block()
     assert exported(machine) == {network for row in owned(machine) for network in row}
 
 
@@ -354,7 +354,7 @@ def test_a_wrong_endpoint_is_a_problem_that_is_told_and_mended_by_a_restart(clus
     right = machine.store
     machine.store = "etcd://192.0.2.101:2379/t?timeout=0.3"
     machine.start("--period=1")
-    (problem,) = machine.listing("node", "status")["problems"]
+    (problem,) = machine.ask("/status")["problems"]
     assert "192.0.2.101:2379" in problem["problem"]
     machine.stop()
     machine.store = right
@@ -393,7 +393,7 @@ def test_a_pool_that_was_told_of_and_could_not_be_remembered_is_not_denied(clust
 def test_a_pool_made_while_coild_was_away_is_not_denied_before_the_store_is_asked(cluster, pods):
     machine = cluster.node(pool=POOL, period=10)
     machine.kill()
-    machine.ctl("pool", "create", "more", "10.78.0.0/24")
+    machine.create_pool(pool_of("10.78.0.0/24", name="more"))
     cluster.member.suspend()
     machine.start("--period=10")
     refused = machine.cni("ADD", "c1", pods(), pool="more")
@@ -419,7 +419,7 @@ asyncio.run(claim())
 def test_an_address_that_comes_and_goes_while_a_release_waits_keeps_its_block(cluster, pods):
     """The node has four idle blocks of one address, and asks a store that is slow to answer."""
     cluster.store = f"{cluster.store}?timeout=60"
-    machine = cluster.node(pool="10.77.0.0/28 --block-bits=0 --cool-down=1h")
+    machine = cluster.node(pool=pool_of("10.77.0.0/28", block_bits=0, cool_down=3600))
     until(lambda: len(owned(machine)) == 1, "a block is fetched")
     machine.kill()
     machine.host.run(sys.executable, "-c", CLAIM, machine.store, machine.name, "3")

@@ -29,9 +29,10 @@ def report(member, name, **changes):
     member.ctl("put", f"/t/nodes/{name}", json.dumps(record | changes))
 
 
-def test_copies_are_mended_and_contradictions_are_told_when_they_last(cluster, controller):
+def test_copies_are_mended_and_contradictions_are_told_when_they_last(cluster, controller, pods):
     member = cluster.member
     one, two = cluster.node(pool=POOL), cluster.node()
+    one.add("c1", pods())  # so that it never has its block to spare, whatever it claims meanwhile
     said = one.ctl("audit").stdout
     assert "nothing is wrong" in said
     assert "leads" in said

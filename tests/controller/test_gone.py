@@ -9,9 +9,10 @@ import pytest
 from coil.controller import steps
 from coil.lab.wait import until
 from controller.conftest import KILLER
+from daemon.conftest import pool_of
 
-POOL = "10.77.0.0/24 --block-bits=2 --cool-down=0s"
-TINY = "10.77.0.0/30 --block-bits=2 --cool-down=0s"
+POOL = pool_of("10.77.0.0/24", block_bits=2, cool_down=0)
+TINY = pool_of("10.77.0.0/30", block_bits=2, cool_down=0)
 
 
 def exported(machine):
@@ -25,11 +26,11 @@ def announces(machine, block):
 
 def names(machine):
     """Of the nodes that have a record or blocks."""
-    return {row["name"] for row in machine.listing("node", "list")}
+    return {*machine.nodes(), *owners(machine)}
 
 
 def owners(machine):
-    return {row["node"] for row in machine.listing("block", "list")}
+    return {row["node"] for row in machine.claims()}
 
 
 def power_off(cluster, *machines):
@@ -100,7 +101,7 @@ def test_a_node_that_was_cut_off_from_all_never_announces_a_block_beside_its_new
     assert exported(other) == {block}
     cluster.plug(lost)
     until(watched(lambda: names(other) == {"n0", "n1"}), "the node is back")
-    until(watched(lambda: not lost.listing("block", "list", "--node", "n0")), "it owns nothing")
+    until(watched(lambda: not lost.claims("n0")), "it owns nothing")
     assert exported(lost) == set()
     assert not both
     lost.delete("c1")
@@ -138,7 +139,7 @@ def test_a_controller_that_reaches_no_node_takes_nothing(cluster, controller):
 
 def test_when_many_are_missing_at_once_nothing_is_taken(cluster, controller):
     # No lease ends by itself before both machines are off.
-    nodes = [cluster.node(pool=POOL if number == 0 else "", period=5) for number in range(3)]
+    nodes = [cluster.node(pool=None if number else POOL, period=5) for number in range(3)]
     power_off(cluster, *nodes[:2])
     problems = until(
         lambda: len(found := controller.problems("node")) == 2 and found, "both are reported", 30
@@ -193,12 +194,12 @@ def test_a_leader_that_ends_in_peace_is_followed_at_once(controllers):
 
 @pytest.mark.parametrize("step", steps.ALL)
 def test_a_controller_killed_at_any_step_is_continued(cluster, controllers, pods, step):
-    gone = cluster.node(pool=TINY.replace("/30", "/29"))
+    gone = cluster.node(pool=pool_of("10.77.0.0/29", block_bits=2, cool_down=0))
     netns = pods(5)
     for number in range(5):
         gone.add(f"c{number}", netns[number])
     other = cluster.node()
-    assert len(other.listing("block", "list", "--node", "n0")) == 2
+    assert len(other.claims("n0")) == 2
     first, second = controllers(), controllers()
     first.start(program=(*KILLER, f"{step}:1"))
     power_off(cluster, gone)

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
 import pytest
 
+from coil.domain.attachment import Netns
+from coil.domain.names import PoolName
+from coil.domain.pool import DEFAULT_BLOCK_SIZE_LOG2, DEFAULT_COOL_DOWN, Pool, parse_subnet
 from coil.lab.etcd import etcd_in
 from coil.lab.host import host as new_host
 from coil.lab.node import PLUGIN, Node
+from coil.lab.wait import until
+from coil.nodenet.netns import NetnsHandle
+from coil.store.open import opened_store
 
-SUBNETS = "10.66.0.0/24,fd00:66::/120"
+
+def pool_of(
+    *subnets,
+    name="default",
+    block_bits=DEFAULT_BLOCK_SIZE_LOG2,
+    cool_down=DEFAULT_COOL_DOWN,
+):
+    """A pool as ``coilctl pool create`` makes it; ``cool_down`` in seconds."""
+    return Pool(PoolName(name), tuple(map(parse_subnet, subnets)), block_bits, cool_down)
+
+
+DUAL = pool_of("10.66.0.0/24,fd00:66::/120")
 
 
 class Reply:
@@ -89,14 +108,65 @@ class Machine(Node):
     def used(self):
         return {
             row["addresses"][0]: row["container_id"]
-            for row in self.listing("address", "list")
+            for row in self.ask("/addresses")
             if row["state"] == "used"
         }
 
+    def blocks(self):
+        """Those it takes for its own."""
+        return self.ask("/blocks")
+
+    def wait_block(self):
+        """Until it announces a block."""
+        until(lambda: any(b["exported"] for b in self.blocks()), "it announces a block")
+
     def networks(self):
         """Of the one block of the pool ``default`` that it owns; which one, the store decides."""
-        (block,) = [b for b in self.listing("block", "list") if b["pool"] == "default"]
+        (block,) = [b for b in self.blocks() if b["pool"] == "default"]
         return block["networks"]
+
+    def claims(self, node=""):
+        """The blocks that ``node``, else anybody, owns by the store's word."""
+
+        async def read(store):
+            return [
+                {
+                    "pool": pool.name,
+                    "index": claim.id.index,
+                    "networks": [str(network) for network in pool.block(claim.id.index).networks],
+                    "node": claim.node,
+                }
+                for pool in await store.list_pools()
+                for claim in await store.list_pool_blocks(pool.name)
+                if node in ("", claim.node)
+            ]
+
+        return self.in_store(read)
+
+    def nodes(self):
+        """Whether each node with a record lives, by the store's word."""
+
+        async def read(store):
+            return {status.record.name: status.alive for status in await store.list_nodes()}
+
+        return self.in_store(read)
+
+    def create_pool(self, pool):
+        self.in_store(lambda store: store.create_pool(pool), make=True)
+
+    def in_store(self, work, *, make=False):
+        """Do ``work`` with the store as it is seen from this machine's network."""
+
+        async def ask():
+            async with opened_store(self.store, make=make) as store:
+                return await work(store)
+
+        def inside():
+            with NetnsHandle(Netns(str(self.host.path))) as handle, handle.entered():
+                return asyncio.run(ask())
+
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(inside).result()
 
     def routes(self, table, family="-4"):
         return {
@@ -154,11 +224,12 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture
 def machine(request, machines):
-    """A host with a dual-stack pool ``default`` whose coild runs."""
+    """A host with a dual-stack pool ``default`` whose coild runs and has a block."""
     made = machines()
     with ExitStack() as stack:
         if getattr(request, "param", "sqlite") == "etcd":
             made.store = f"etcd://{stack.enter_context(etcd_in(made.host)).endpoint}/t?timeout=2"
-        made.ctl("pool", "create", "default", SUBNETS)
+        made.create_pool(DUAL)
         made.start()
+        made.wait_block()
         yield made

@@ -9,21 +9,22 @@ import pytest
 
 from coil.lab.wait import until
 from coil.store.open import opened_store
+from daemon.conftest import pool_of
 
 pytestmark = pytest.mark.every_store
 
 
-def fresh(machines, *create, options=()):
+def fresh(machines, subnet, **pool):
     machine = machines()
-    machine.ctl("pool", "create", *create)
-    machine.start(*options)
+    machine.create_pool(pool_of(subnet, **pool))
+    machine.start()
     return machine
 
 
 def test_the_pool_is_that_of_the_netconf_else_of_the_namespace_else_default(machine):
-    machine.ctl("pool", "create", "team", "10.67.0.0/27")
-    machine.ctl("pool", "create", "special", "10.68.0.0/27")
-    until(lambda: "special" in str(machine.listing("node", "status")["pools"]), "pools are known")
+    machine.create_pool(pool_of("10.67.0.0/27", name="team"))
+    machine.create_pool(pool_of("10.68.0.0/27", name="special"))
+    until(lambda: "special" in str(machine.ask("/status")["pools"]), "pools are known")
     team = "K8S_POD_NAMESPACE=team;K8S_POD_NAME=p"
     a, b, c = machine.pods(3)
     assert machine.add("a", a, args=team).addresses == ["10.67.0.0"]
@@ -36,7 +37,7 @@ def test_the_pool_is_that_of_the_netconf_else_of_the_namespace_else_default(mach
 
 
 def test_a_full_pool_is_said_by_name_with_what_to_do_and_more_subnets_help_at_once(machines):
-    machine = fresh(machines, "default", "10.66.0.0/31", "--block-bits", "1")
+    machine = fresh(machines, "10.66.0.0/31", block_bits=1)
     a, b, c = machine.pods(3)
     machine.add("a", a)
     machine.add("b", b)
@@ -52,7 +53,7 @@ def test_a_full_pool_is_said_by_name_with_what_to_do_and_more_subnets_help_at_on
 
 
 def test_a_cooling_address_is_not_given_and_does_not_count_as_free(machines):
-    machine = fresh(machines, "default", "10.66.0.0/31", "--block-bits", "1", "--cool-down", "6s")
+    machine = fresh(machines, "10.66.0.0/31", block_bits=1, cool_down=6)
     pods = machine.pods(2)
     machine.add("a", pods[0])
     machine.add("b", pods[1])
@@ -69,7 +70,7 @@ def test_a_cooling_address_is_not_given_and_does_not_count_as_free(machines):
 
 
 def test_never_used_comes_first_then_what_is_free_for_longest(machines):
-    machine = fresh(machines, "default", "10.66.0.0/30", "--block-bits", "2", "--cool-down", "0s")
+    machine = fresh(machines, "10.66.0.0/30", block_bits=2, cool_down=0)
     pod = machine.pods()
 
     def once(container):
@@ -85,11 +86,11 @@ def test_never_used_comes_first_then_what_is_free_for_longest(machines):
 
 
 def test_a_block_is_fetched_before_the_last_address_is_gone(machines):
-    machine = fresh(machines, "default", "10.66.0.0/28", "--block-bits", "2")
+    machine = fresh(machines, "10.66.0.0/28", block_bits=2)
     pods = machine.pods(3)
     for n, pod in enumerate(pods):
         machine.add(f"c{n}", pod)
-    until(lambda: len(machine.listing("block", "list")) == 2, "the spare block is there")
+    until(lambda: len(machine.claims()) == 2, "the spare block is there")
     assert len(machine.routes(119)) == 2
 
 
@@ -101,11 +102,11 @@ def burst(machine, size):
 
 
 def owned(machine):
-    return sum(b["node"] == machine.name for b in machine.listing("block", "list"))
+    return len(machine.claims(machine.name))
 
 
 def test_a_burst_claims_for_a_full_node_and_what_stays_away_goes_back(machines):
-    machine = fresh(machines, "default", "10.64.0.0/12")
+    machine = fresh(machines, "10.64.0.0/12")
     until(lambda: owned(machine) == 1, "the first block is there")
     burst(machine, 17)
     until(lambda: owned(machine) == 4, "blocks for 110 pods and half a block are there")
@@ -114,7 +115,7 @@ def test_a_burst_claims_for_a_full_node_and_what_stays_away_goes_back(machines):
 
 
 def test_a_burst_takes_what_a_nearly_full_pool_has_and_others_get_theirs(machines):
-    machine = fresh(machines, "default", "10.64.0.0/17")
+    machine = fresh(machines, "10.64.0.0/17")
     other = machines("node2", store=machine.store)
     other.start()
     until(lambda: owned(machine) == owned(other) == 1, "the first blocks are there")
@@ -133,7 +134,7 @@ async def fill(url, pool, count):
 
 
 def test_blocks_of_one_address_work(machines):
-    machine = fresh(machines, "default", "10.66.0.0/28", "--block-bits", "0")
+    machine = fresh(machines, "10.66.0.0/28", block_bits=0)
     pods = machine.pods(5)
     replies = [machine.add(f"c{n}", pod) for n, pod in enumerate(pods)]
     assert len({r.addresses[0] for r in replies}) == 5
@@ -141,24 +142,24 @@ def test_blocks_of_one_address_work(machines):
 
 
 def test_idle_blocks_are_given_back_but_one(machines):
-    machine = fresh(machines, "default", "10.66.0.0/28", "--block-bits", "1", "--cool-down", "0s")
+    machine = fresh(machines, "10.66.0.0/28", block_bits=1, cool_down=0)
     pods = machine.pods(6)
     for n, pod in enumerate(pods):
         machine.add(f"c{n}", pod)
-    assert len(machine.listing("block", "list")) >= 3
+    assert len(machine.claims()) >= 3
     for n in range(6):
         machine.delete(f"c{n}")
-    until(lambda: len(machine.listing("block", "list")) == 1, "blocks are given back")
+    until(lambda: len(machine.claims()) == 1, "blocks are given back")
     assert len(machine.routes(119)) == 1
     assert len(machine.routes(116)) == 1
 
 
 def test_a_cordoned_pool_gives_nothing_drains_and_can_be_deleted(machines):
-    machine = fresh(machines, "default", "10.66.0.0/28", "--block-bits", "1", "--cool-down", "0s")
+    machine = fresh(machines, "10.66.0.0/28", block_bits=1, cool_down=0)
     pod, other = machine.pods(2)
     machine.add("a", pod)
     machine.ctl("pool", "cordon", "default")
-    until(lambda: machine.listing("node", "status")["pools"][0]["cordoned"], "the cordon is seen")
+    until(lambda: machine.ask("/status")["pools"][0]["cordoned"], "the cordon is seen")
     refused = machine.cni("ADD", "b", other)
     assert refused.code == 11
     assert "uncordon" in refused.json["msg"]
@@ -167,20 +168,20 @@ def test_a_cordoned_pool_gives_nothing_drains_and_can_be_deleted(machines):
     assert "node1" in in_use.stderr
     pod.run("ping", "-c1", "-W5", "169.254.1.1")
     machine.delete("a")
-    until(lambda: machine.listing("block", "list") == [], "all blocks are given back")
+    until(lambda: machine.claims() == [], "all blocks are given back")
     machine.ctl("pool", "delete", "default")
     assert machine.routes(119) == {}
 
 
 def test_several_nodes_share_a_store_and_no_block(machines):
-    first = fresh(machines, "default", "10.66.0.0/26", "--block-bits", "2")
+    first = fresh(machines, "10.66.0.0/26", block_bits=2)
     others = [machines(f"node{n}", store=first.store) for n in (2, 3)]
     for machine in others:
         machine.start()
     for machine in (first, *others):
         for n, pod in enumerate(machine.pods(4)):
             machine.add(f"c{n}", pod)
-    owners = [(b["index"], b["node"]) for b in first.listing("block", "list")]
+    owners = [(b["index"], b["node"]) for b in first.claims()]
     assert len({index for index, _ in owners}) == len(owners)
     assert {node for _, node in owners} == {"node1", "node2", "node3"}
     held = [set(machine.used()) for machine in (first, *others)]

@@ -11,6 +11,7 @@ from itertools import count
 import pytest
 
 from coil.lab.wait import until
+from daemon.conftest import pool_of
 from daemon.history import Hold, violations
 
 pytestmark = pytest.mark.every_store
@@ -106,7 +107,7 @@ def test_no_add_and_no_del_fails_while_coild_is_killed_at_random(machine):
     assert [f for client in clients for f in client.failures] == []
     assert violations([h for client in clients for h in client.holds], 130) == []
     assert is_clean(machine)
-    assert set(machine.routes(119)) == {b["networks"][0] for b in machine.listing("block", "list")}
+    assert set(machine.routes(119)) == {b["networks"][0] for b in machine.claims()}
     assert all(dev == "unreachable" for dev in machine.routes(116).values())
 
 
@@ -117,9 +118,7 @@ def test_no_address_is_held_twice_by_nodes_that_share_a_tight_pool(machines):
     print("seed", seed)
     chance = random.Random(seed)
     first = machines()
-    first.ctl(
-        *("pool", "create", "default", "10.66.0.0/26", "--block-bits", "2", "--cool-down", "1s")
-    )
+    first.create_pool(pool_of("10.66.0.0/26", block_bits=2, cool_down=1))
     nodes = [first, *(machines(f"node{n}", store=first.store) for n in (2, 3))]
     for node in nodes:
         node.start()
@@ -150,5 +149,5 @@ def test_no_address_is_held_twice_by_nodes_that_share_a_tight_pool(machines):
     assert violations(holds, 1) == []
     for node in nodes:
         until(lambda node=node: is_clean(node), "all is gone")
-    owners = [b["index"] for b in first.listing("block", "list")]
+    owners = [b["index"] for b in first.claims()]
     assert len(owners) == len(set(owners))

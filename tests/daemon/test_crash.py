@@ -11,6 +11,7 @@ import pytest
 
 from coil.daemon import steps
 from coil.lab.wait import until
+from daemon.conftest import pool_of
 
 pytestmark = pytest.mark.every_store
 
@@ -35,18 +36,17 @@ def wait_killed(machine):
 
 def is_consistent(machine):
     """Journal, kernel and store agree, and the kernel is as it should be."""
-    blocks = {b["networks"][0]: b for b in machine.listing("block", "list")}
-    status = machine.listing("node", "status")
+    blocks = {b["networks"][0] for b in machine.claims()}
     used = machine.used()
     pod_routes = machine.routes(116)
-    assert set(machine.routes(119)) == set(blocks)
-    assert {b["networks"][0] for b in status["blocks"]} == set(blocks)
-    assert {dst for dst, dev in pod_routes.items() if dev == "unreachable"} == set(blocks)
+    assert set(machine.routes(119)) == blocks
+    assert {b["networks"][0] for b in machine.blocks()} == blocks
+    assert {dst for dst, dev in pod_routes.items() if dev == "unreachable"} == blocks
     assert {dst for dst, dev in pod_routes.items() if dev != "unreachable"} == set(used)
     assert len(machine.links()) == len(used)
-    assert status["problems"] == []
+    assert machine.ask("/status")["problems"] == []
     for address in used:
-        assert machine.listing("explain", address)["faults"] == []
+        assert machine.ask("/explain", subject=address)["faults"] == []
     return True
 
 
@@ -83,7 +83,7 @@ def test_a_repeat_in_another_namespace_that_was_cut_off_is_completed(machine, st
     machine.start()
     assert machine.reply(adding).json["ips"] == told.json["ips"]
     assert is_consistent(machine)
-    assert machine.listing("address", "list")[0]["netns"] == str(other.path)
+    assert machine.ask("/addresses")[0]["netns"] == str(other.path)
     assert len(pod.ip("link")) == 1
     machine.delete("a", other)
     assert is_consistent(machine)
@@ -137,19 +137,19 @@ def test_a_del_that_was_cut_off_is_completed(machine, step):
     assert is_consistent(machine)
     assert list(machine.used().values()) == ["other"]
     assert len(pod.ip("link")) == 1
-    cooling = [r for r in machine.listing("address", "list") if r["state"] == "cooling"]
+    cooling = [r for r in machine.ask("/addresses") if r["state"] == "cooling"]
     assert len(cooling) == 1
 
 
 @pytest.mark.parametrize("step", CLAIM)
 def test_a_claim_that_was_cut_off_is_settled(machines, step):
     machine = machines()
-    machine.ctl("pool", "create", "default", "10.66.0.0/28", "--block-bits", "2")
+    machine.create_pool(pool_of("10.66.0.0/28", block_bits=2))
     launch_killer(machine, step)
     wait_killed(machine)
     machine.start()
     until(lambda: is_consistent(machine), "all agree")
-    assert len(machine.listing("block", "list")) == 1
+    assert len(machine.claims()) == 1
     pods = machine.pods(4)
     held = [machine.add(f"c{n}", pod).addresses[0] for n, pod in enumerate(pods)]
     assert len(set(held)) == 4
@@ -159,9 +159,7 @@ def test_a_claim_that_was_cut_off_is_settled(machines, step):
 @pytest.mark.parametrize("step", RELEASE)
 def test_a_release_that_was_cut_off_is_continued(machines, step):
     machine = machines()
-    machine.ctl(
-        *("pool", "create", "default", "10.66.0.0/28", "--block-bits", "1", "--cool-down", "0s")
-    )
+    machine.create_pool(pool_of("10.66.0.0/28", block_bits=1, cool_down=0))
     machine.start()
     pods = machine.pods(4)
     for n, pod in enumerate(pods):
@@ -174,7 +172,7 @@ def test_a_release_that_was_cut_off_is_continued(machines, step):
     for plugin in plugins:
         plugin.communicate(timeout=30)
         assert plugin.returncode == 0
-    until(lambda: len(machine.listing("block", "list")) == 1, "blocks are given back")
+    until(lambda: len(machine.claims()) == 1, "blocks are given back")
     until(lambda: is_consistent(machine), "all agree")
 
 

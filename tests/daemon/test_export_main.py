@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coil.lab.wait import until
+from daemon.conftest import pool_of
 
 BLOCK = {"-4": "10.66.0.0/27", "-6": "fd00:66::/123"}
 FOREIGN = (
@@ -45,7 +46,7 @@ def test_only_our_own_routes_are_made_mended_and_removed(machines):
         machine.host.run("ip", "route", "add", *route.split())
     before = foreign(machine)
     assert sum(map(len, before.values())) >= len(FOREIGN)
-    machine.ctl("pool", "create", "default", "10.66.0.0/24,fd00:66::/120", "--cool-down=0s")
+    machine.create_pool(pool_of("10.66.0.0/24,fd00:66::/120", cool_down=0))
     machine.start("--export-table=254")
     pod = machine.pods()
     machine.add("c1", pod)

@@ -10,6 +10,7 @@ import pytest
 
 from coil.lab.node import PROGRAMS
 from coil.lab.wait import until
+from daemon.conftest import pool_of
 from daemon.waiting import SOON
 
 HIDE = 'mount -t tmpfs tmpfs /proc/sys/net/ipv6 && exec env LD_PRELOAD="$0" "$@"'
@@ -28,7 +29,7 @@ def booted_without(tmp_path_factory):
 
 
 def problems(machine):
-    return [(p["kind"], p["subject"]) for p in machine.listing("node", "status")["problems"]]
+    return [(p["kind"], p["subject"]) for p in machine.ask("/status")["problems"]]
 
 
 def serves_ipv4_alone(machine):
@@ -51,7 +52,7 @@ def serves_ipv4_alone(machine):
         assert machine.cni("STATUS", version="1.1.0", pool=pool).code == 50
     assert len(third.ip("link")) == 1
     assert problems(machine) == [("pool", "dual"), ("pool", "six")]
-    assert {block["pool"] for block in machine.listing("block", "list")} == {"default"}
+    assert {block["pool"] for block in machine.claims()} == {"default"}
     machine.delete("a", first)
     machine.delete("b", second)
     assert machine.used() == {}
@@ -60,9 +61,9 @@ def serves_ipv4_alone(machine):
 
 def made(machines):
     machine = machines()
-    machine.ctl("pool", "create", "default", "10.66.0.0/24")
-    machine.ctl("pool", "create", "dual", "10.67.0.0/24,fd00:67::/120")
-    machine.ctl("pool", "create", "six", "fd00:68::/120")
+    machine.create_pool(pool_of("10.66.0.0/24"))
+    machine.create_pool(pool_of("10.67.0.0/24,fd00:67::/120", name="dual"))
+    machine.create_pool(pool_of("fd00:68::/120", name="six"))
     return machine
 
 
@@ -101,7 +102,7 @@ def test_a_block_with_ipv6_from_before_stops_nothing(machine, booted_without):
     """The node had a block of both families; then its host was booted without IPv6."""
     pod, other = machine.pods(2)
     machine.stop()
-    machine.ctl("pool", "create", "four", "10.68.0.0/24")
+    machine.create_pool(pool_of("10.68.0.0/24", name="four"))
     machine.host.run("ip", "-6", "route", "flush", "table", "116")
     machine.host.run("ip", "-6", "route", "flush", "table", "119")
     machine.launch(*booted_without, PROGRAMS / "coild")

@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from coil.lab.wait import until
+from daemon.conftest import pool_of
 
 PING = ("ping", "-c1", "-W5")
 """The kernel joins the group by which IPv6 neighbours are solicited in a work queue: what is sent
@@ -112,8 +113,8 @@ def test_ipv6_works_where_the_runtime_switched_it_off(machine):
 
 @pytest.mark.parametrize(("subnet", "count"), [("10.67.0.0/24", 1), ("fd00:67::/120", 1)])
 def test_a_pool_of_one_family_gives_one_address(machine, subnet, count):
-    machine.ctl("pool", "create", "single", subnet)
-    until(lambda: "single" in str(machine.listing("node", "status")["pools"]), "pool is known")
+    machine.create_pool(pool_of(subnet, name="single"))
+    until(lambda: "single" in str(machine.ask("/status")["pools"]), "pool is known")
     first, second = machine.pods(2)
     machine.add("a", first, pool="single")
     target = machine.add("b", second, pool="single").addresses

@@ -9,6 +9,7 @@ import sqlite3
 import pytest
 
 from coil.lab.wait import until
+from daemon.conftest import DUAL
 from daemon.full import fill, tiny_state
 from daemon.waiting import SOON, sent
 
@@ -109,8 +110,8 @@ def test_a_host_end_in_another_namespace_is_told_and_mended_once_it_is_back(mach
     added = machine.add("a", pod)
     told, link = added.json, machine.links()[0]
     machine.host.run("ip", "link", "set", link, "netns", elsewhere.name)
-    until(lambda: machine.listing("node", "status")["problems"], "it is told")
-    (problem,) = machine.listing("node", "status")["problems"]
+    until(lambda: machine.ask("/status")["problems"], "it is told")
+    (problem,) = machine.ask("/status")["problems"]
     assert problem["subject"] == "a/eth0"
     assert f"lost its other end {link}" in problem["problem"]
     assert "recreate the pod" in machine.ctl("doctor", "-o", "json", check=False).stdout
@@ -119,12 +120,12 @@ def test_a_host_end_in_another_namespace_is_told_and_mended_once_it_is_back(mach
     assert machine.cni("ADD", "a", pod).code == 4
     elsewhere.run("ip", "link", "set", link, "netns", machine.host.name)
     until(lambda: machine.cni("CHECK", "a", pod, prevResult=told).code == 0, "mended")
-    until(lambda: not machine.listing("node", "status")["problems"], "no problem is left")
+    until(lambda: not machine.ask("/status")["problems"], "no problem is left")
     machine.host.run("ping", "-c1", "-W5", added.addresses[0])
     machine.host.run("ip", "link", "set", link, "netns", elsewhere.name)
     machine.delete("a", pod)
     assert machine.used() == {}
-    until(lambda: not machine.listing("node", "status")["problems"], "it went with its pod")
+    until(lambda: not machine.ask("/status")["problems"], "it went with its pod")
 
 
 def test_routes_that_are_not_ours_are_left_alone(machine):
@@ -170,7 +171,7 @@ def test_a_lost_journal_is_rebuilt_from_the_kernel(machine, loss):
     assert third.addresses[0] not in before
     pods[2].run("ping", "-c1", "-W5", next(iter(before)))
     # What was free may have been in use a moment ago, as far as anybody knows: it cools.
-    cooling = [r for r in machine.listing("address", "list") if r["state"] == "cooling"]
+    cooling = [r for r in machine.ask("/addresses") if r["state"] == "cooling"]
     assert len(cooling) == 30
     machine.delete("c0")
     machine.delete("c1")
@@ -205,7 +206,7 @@ def test_a_journal_older_than_the_kernel_gives_no_live_address_away(machine):
 def cramped(machines):
     """A machine whose state directory is easily full."""
     machine = machines()
-    machine.ctl("pool", "create", "default", "10.66.0.0/24,fd00:66::/120")
+    machine.create_pool(DUAL)
     with tiny_state(machine):
         machine.start("--period=0.5")
         yield machine
@@ -240,7 +241,7 @@ def test_a_full_disk_stops_new_pods_and_nothing_else(cramped):
 def test_a_lost_store_gets_its_pools_and_blocks_back(machine, loss):
     first, second = machine.pods(2)
     machine.add("a", first)
-    blocks = [(b["pool"], b["index"]) for b in machine.listing("block", "list")]
+    blocks = [(b["pool"], b["index"]) for b in machine.claims()]
     machine.stop()
     for path in machine.directory.glob("store.db*"):
         if loss == "deleted":
@@ -249,7 +250,7 @@ def test_a_lost_store_gets_its_pools_and_blocks_back(machine, loss):
             path.write_bytes(b"garbage" * 999)
     machine.start()
     until(
-        lambda: [(b["pool"], b["index"]) for b in machine.listing("block", "list")][:1] == blocks,
+        lambda: [(b["pool"], b["index"]) for b in machine.claims()][:1] == blocks,
         "the block is back in the store",
     )
     assert machine.listing("pool", "list")[0]["name"] == "default"

@@ -94,14 +94,14 @@ def test_pods_whose_paths_fall_silent_keep_nobody_from_being_repaired_or_collect
         until(lambda: "dead" not in machine.used().values(), "the dead are collected")
         machine.host.run("ip", "route", "flush", "table", "116")
         until(lambda: machine.cni("CHECK", "a", pod, prevResult=told).code == 0, "repaired", SOON)
-        status = machine.listing("node", "status")
+        status = machine.ask("/status")
         told_of = {p["subject"] for p in status["problems"] if "does not answer" in p["problem"]}
         assert told_of == {f"s{n}/eth0" for n in range(count)}
         machine.delete("s0")
         assert len(machine.used()) == count  # silence is no evidence that they are gone
     (place / "ns0").unlink()
     until(lambda: len(machine.links()) == count, "links are made anew")
-    until(lambda: not machine.listing("node", "status")["problems"], "no problem is left")
+    until(lambda: not machine.ask("/status")["problems"], "no problem is left")
 
 
 def test_a_thread_that_is_lost_in_a_namespace_is_replaced_by_one_at_home(pods):

@@ -167,7 +167,7 @@ def test_an_add_again_follows_its_container_into_another_namespace(machine):
 
 
 def netns_of(machine, container):
-    rows = machine.listing("address", "list")
+    rows = machine.ask("/addresses")
     return next(row["netns"] for row in rows if row["container_id"] == container)
 
 

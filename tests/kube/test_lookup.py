@@ -17,7 +17,7 @@ def told(machine, *says):
 
 
 def problems(machine):
-    return [row["problem"] for row in machine.listing("node", "status")["problems"]]
+    return [row["problem"] for row in machine.ask("/status")["problems"]]
 
 
 def exported(machine):

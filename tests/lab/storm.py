@@ -8,7 +8,6 @@ nodes, nothing left behind.
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 import time
@@ -21,6 +20,7 @@ from coil.lab.clos.plan import Kind
 from coil.lab.clos.traffic import streams
 from coil.lab.host import host as new_host
 from coil.lab.wait import until
+from coil.store.errors import StoreUnavailable
 from daemon.conftest import Machine
 from daemon.history import Hold, violations
 
@@ -199,12 +199,12 @@ class Storm:
 
     def _unsettled(self):
         """The nodes of which store, coild and kernel disagree; all while etcd does not answer."""
-        first = next(iter(self.nodes.values()))
-        done = first.ctl("block", "list", "-o", "json", check=False)
-        if done.returncode:
+        try:
+            claims = next(iter(self.nodes.values())).claims()
+        except StoreUnavailable:
             return list(self.nodes)
         owned = {name: set() for name in self.nodes}
-        for row in json.loads(done.stdout):
+        for row in claims:
             owned[row["node"]].update(row["networks"])
         return [name for name, node in self.nodes.items() if not node.is_settled(owned[name])]
 
@@ -294,8 +294,10 @@ def pings(one, other):
 
 def alive(node):
     """The nodes of which the store has heard; none while it does not answer ``node``."""
-    done = node.ctl("node", "list", "-o", "json", check=False)
-    return {row["name"] for row in json.loads(done.stdout or "[]") if row["alive"]}
+    try:
+        return {name for name, lives in node.nodes().items() if lives}
+    except StoreUnavailable:
+        return set()
 
 
 def together(work, items):

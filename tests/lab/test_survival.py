@@ -85,7 +85,7 @@ def test_one_node_is_cut_off_from_etcd(lab, pair):
             exported = node.exported()
             churn.wait_more_on("r1n1", 10)
             # Nothing is taken from it on a missed lease, and it gives nothing up.
-            rows = other.listing("block", "list", "--node", "r1n1")
+            rows = other.claims("r1n1")
             assert exported
             assert {n for row in rows for n in row["networks"] if "." in n} >= exported
             assert node.exported() == exported

@@ -74,7 +74,7 @@ def claim_and_release(lab, node, claim, release):
 
 def blocks_of(node, name):
     """The networks that a node owns in the storm's pool."""
-    rows = node.listing("block", "list", "--node", name)
+    rows = node.claims(name)
     return {row["networks"][0] for row in rows if row["pool"] == POOL}
 
 

@@ -79,7 +79,7 @@ class Segment:
         self.store = f"etcd://{ETCD}:2379/t"
         self.nodes = []
 
-    def node(self, *, pool="", period="1"):
+    def node(self, *, pool=None, period="1"):
         """A machine on the segment with coild and coil-router; the first may make the pool."""
         number = len(self.nodes) + 11
         machine = self._make(f"n{number - 10}", self.store)
@@ -87,7 +87,7 @@ class Segment:
         machine.router = Router(machine)
         self.nodes.append(machine)
         if pool:
-            machine.ctl("pool", "create", "default", *pool.split())
+            machine.create_pool(pool)
         machine.start(f"--period={period}")
         machine.router.start(f"--period={period}")
         return machine

@@ -9,9 +9,10 @@ import pytest
 
 from coil.lab.node import PROGRAMS
 from coil.lab.wait import until
+from daemon.conftest import pool_of
 from router.conftest import ETCD, TABLE, table_of
 
-POOL = "10.77.0.0/26,fd00:77::/122 --block-bits=2 --cool-down=0s"
+POOL = pool_of("10.77.0.0/26,fd00:77::/122", block_bits=2, cool_down=0)
 
 
 def address(reply, family=4):
@@ -24,7 +25,7 @@ def reaches(pod, target):
 
 def blocks(machine):
     """The networks of all blocks of this node."""
-    rows = machine.listing("block", "list", "--node", machine.name)
+    rows = machine.claims(machine.name)
     return {network for row in rows for network in row["networks"]}
 
 

@@ -18,10 +18,10 @@ from coil.lab.host import end
 from coil.lab.host import host as new_host
 from coil.lab.node import PROGRAMS
 from coil.lab.wait import until
-from daemon.conftest import Machine
+from daemon.conftest import Machine, pool_of
 from routing.fabric import Fabric
 
-POOL = "10.66.0.0/20,fd00:66::/116 --block-bits=1"
+POOL = pool_of("10.66.0.0/20,fd00:66::/116", block_bits=1)
 WHOLE = {"-4": "10.66.", "-6": "fd00:66:"}
 TORS, NODES = ("tor1", "tor2"), ("node1", "node2")
 BOTH = list(TORS)
@@ -43,7 +43,7 @@ class Rack:
             cluster.connect(tor, 10 + number)
         self.nodes = {}
         for name in NODES:
-            machine = cluster.node(name, pool="" if self.nodes else POOL, rack="r1")
+            machine = cluster.node(name, pool=None if self.nodes else POOL, rack="r1")
             self.nodes[name] = machine
             self.fabric.add(name, "node", 65001, machine.host)
             for tor in TORS:
@@ -94,7 +94,7 @@ class Rack:
 
     def blocks(self, node):
         """The networks a node owns."""
-        rows = self.nodes[node].listing("block", "list", "--node", node)
+        rows = self.nodes[node].claims(node)
         return {network for row in rows for network in row["networks"]}
 
     @contextmanager

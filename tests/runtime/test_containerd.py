@@ -36,8 +36,7 @@ def configure(node, runtime):
 
 
 def addresses_in_use(node):
-    rows = json.loads(node.ctl("address", "list", "-o", "json").stdout)
-    return [row for row in rows if row["state"] == "used"]
+    return [row for row in node.ask("/addresses") if row["state"] == "used"]
 
 
 def pod_links(host):

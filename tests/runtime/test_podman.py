@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from coil.lab.errors import LabError
@@ -27,7 +25,7 @@ def runtime(host, node, tmp_path):
 
 
 def rows_of(node):
-    return json.loads(node.ctl("address", "list", "-o", "json").stdout)
+    return node.ask("/addresses")
 
 
 def test_containers_of_podman_get_addresses_and_talk(host, node, runtime):

@@ -90,7 +90,7 @@ class EtcdMember:
 
     def wait_ready(self) -> None:
         """Until it serves, together with a majority. Raises LabError with its log."""
-        until(self._serves, f"etcd {self.name} serves", _READY_SECONDS)
+        until(self._serves, f"etcd {self.name} serves", _READY_SECONDS, pause=0.1)
 
     def _serves(self) -> bool:
         if self.pid is None:

@@ -7,11 +7,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.client import OK, HTTPException
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
 from coil.lab.errors import LabError
 from coil.lab.host import Host, end
 from coil.lab.wait import until
+from coil.process.unix_http import request
 
 PROGRAMS = Path(sys.executable).parent
 PLUGIN = Path(__file__).resolve().parents[3] / "build" / "coil"
@@ -54,7 +58,9 @@ class Node:
     def _serves(self) -> bool:
         if self._process is not None and self._process.poll() is not None:
             raise LabError(f"coild ended at once: {self.log.read_text()[-2000:]}")
-        return self.ctl("node", "status", check=False).returncode == 0
+        with contextlib.suppress(LabError):
+            return bool(self.ask("/ready"))
+        return False
 
     def wait_ended(self) -> int:
         """Wait until coild has ended by itself; its exit status."""
@@ -70,6 +76,20 @@ class Node:
     def stop(self) -> int:
         """End coild with SIGTERM; returns its exit status."""
         return end(self._process) if self._process is not None else 0
+
+    def ask(self, path: str, *, seconds: float = 30.0, **query: str) -> Any:
+        """What coild's API says there (docs/api.md). Raises LabError when it does not.
+
+        Whoever polls asks here: coilctl takes as long to start as coild does.
+        """
+        target = f"{path}?{urlencode(query)}" if query else path
+        try:
+            status, answer = request(self.socket, "GET", target, seconds=seconds)
+        except (OSError, HTTPException, ValueError) as exc:
+            raise LabError(f"coild of {self.name} does not answer: {exc}") from exc
+        if status != OK:
+            raise LabError(f"coild of {self.name} answers {path} with {status}: {answer}")
+        return answer
 
     def ctl(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run coilctl for this node."""

@@ -5,7 +5,6 @@ BIRD on all, etcd on its members, coild on nodes, coil-controller on a few of th
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
@@ -22,7 +21,6 @@ from coil.lab.errors import LabError
 from coil.lab.etcd import EtcdMember
 from coil.lab.node import PLUGIN, PROGRAMS, Node
 from coil.lab.wait import until
-from coil.process.unix_http import request
 from coil.speakers.bird import ask_bird
 from coil.speakers.errors import SpeakerError
 
@@ -223,10 +221,9 @@ class Machines:
     def ask(self, machine: Machine, path: str) -> Json | list[Json] | None:
         """What coild of a node answers; None when it does not, or not now."""
         try:
-            status, found = request(self.node(machine).socket, "GET", path, seconds=_ASK_SECONDS)
-        except (OSError, http.client.HTTPException, ValueError):
+            return self.node(machine).ask(path, seconds=_ASK_SECONDS)  # type: ignore[no-any-return]
+        except LabError:
             return None
-        return found if status == http.client.OK else None  # type: ignore[return-value]
 
     def leader(self) -> str:
         """The name of etcd's leader; empty while there is none, or nobody to be asked."""
