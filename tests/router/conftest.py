@@ -97,6 +97,8 @@ class Segment:
         ends = ("eth0", "netns", machine.host.name), (port, "netns", self.switch.name)
         run(["ip", "link", "add", *ends[0], "type", "veth", "peer", *ends[1]])
         self.switch.run("ip", "link", "set", port, "master", "br0", "up")
+        # Until a new link's own address is known to be nobody else's, its host forwards no IPv6.
+        machine.host.run("sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=0")
         machine.host.run("ip", "addr", "add", f"172.30.0.{number}/24", "dev", "eth0")
         machine.host.run("ip", "addr", "add", f"fd00:30::{number}/64", "dev", "eth0", "nodad")
         machine.host.run("ip", "link", "set", "eth0", "up")

@@ -77,7 +77,7 @@ def test_pods_of_all_nodes_reach_each_other_by_both_families(segment, pods):
 
 
 def test_a_block_that_moves_takes_its_traffic_along(segment, pods):
-    tiny = "10.77.0.0/29,fd00:77::/125 --block-bits=2 --cool-down=0s"
+    tiny = pool_of("10.77.0.0/29,fd00:77::/125", block_bits=2, cool_down=0)
     here, old = segment.node(pool=tiny), segment.node()
     new = segment.node()
     client, first, second = pods(3)

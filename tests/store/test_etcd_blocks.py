@@ -183,9 +183,9 @@ async def test_claims_are_one_transaction_each_and_reading_is_none(
         assert used <= 50 * most
 
 
-@pytest.mark.parametrize("rack", [R1, None])
-async def test_a_claim_is_one_read_and_one_transaction(
-    prefixed: EtcdRig, rack: RackName | None
+@pytest.mark.parametrize(("rack", "reads"), [(R1, 10), (None, 0)])
+async def test_a_claim_is_one_transaction_and_of_a_rack_one_read(
+    prefixed: EtcdRig, rack: RackName | None, reads: int
 ) -> None:
     """Of a node without a rack from the first one on, where a watch has told it of the pool."""
     async with client(prefixed) as store:
@@ -198,7 +198,21 @@ async def test_a_claim_is_one_read_and_one_transaction(
             for number in range(10):
                 await store.claim_blocks(NodeName(f"n{number}"), NAME, 1, rack)
             after = [prefixed.member.calls(method) for method in ("Range", "Txn")]
-        assert [b - a for a, b in zip(before, after, strict=True)] == [10, 10]
+        assert [b - a for a, b in zip(before, after, strict=True)] == [reads, 10]
+
+
+async def test_where_most_is_taken_a_node_looks_before_it_claims(prefixed: EtcdRig) -> None:
+    """After one claim that brought nothing, which is no conflict: nobody had said it was free."""
+    async with client(prefixed) as store:
+        await store.create_pool(pool("10.0.0.0/22", bits=0))
+        for begin in range(0, 1000, 500):
+            await store.reclaim_blocks(B, NAME, range(begin, begin + 500))
+        async with told(store):
+            before = prefixed.member.calls("Txn")
+            had = [await store.claim_blocks(A, NAME, 1) for _ in range(10)]
+            assert prefixed.member.calls("Txn") - before <= 11
+        assert {claim.id.index for (claim,) in had} <= set(range(1000, 1024))
+        assert store.conflicts == 0
 
 
 async def test_blocks_given_back_together_are_one_transaction(prefixed: EtcdRig) -> None:

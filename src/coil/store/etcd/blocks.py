@@ -99,8 +99,8 @@ class EtcdBlocks(EtcdSearch):
         found = (_taken(claims, done.nested(turn)) for turn, claims in enumerate(alternatives))
         had = [claim for claim in found if claim]
         if len(had) < wanted:
-            self.conflicts += 1
-            self.look_for_racks(pool)
+            self.conflicts += offer.seen
+            self.look_first(pool)
         return had
 
     def _first_free(self, offer: Offer, claims: Sequence[BlockClaim]) -> Operation:

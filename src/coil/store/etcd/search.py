@@ -1,8 +1,9 @@
 """Where a node finds free blocks: nobody reads all claims of a pool.
 
 A node of a rack looks in the ranges of its rack; one without a rack near a place that is different
-for every node. What is found may be taken by others before it is claimed, and what is remembered
-may be old: the claim's transaction compares, so neither does harm.
+for every node, and not before it has tried there once without looking and was not served. What is
+found may be taken by others before it is claimed, and what is remembered may be old: the claim's
+transaction compares, so neither does harm.
 """
 
 from __future__ import annotations
@@ -73,13 +74,15 @@ class Home:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Blocks that were free, of a pool as it was read."""
+    """Blocks that were free, of a pool as it was read; that may be, where it was not looked."""
 
     pair: KeyValue
     pool: Pool
     free: list[int]
     of_no_rack: bool = False
     """Only while it lies in no rack's range is a block for the taking."""
+    seen: bool = True
+    """Whether it was looked."""
 
 
 class EtcdSearch(EtcdPools):
@@ -88,8 +91,8 @@ class EtcdSearch(EtcdPools):
     def __init__(self, client: Engine, keys: Keys) -> None:
         super().__init__(client, keys)
         self._homes: dict[tuple[PoolName, RackName], Home] = {}
-        self._with_racks: set[PoolName] = set()
-        """Pools where a node without a rack should read the racks' ranges before it claims."""
+        self._crowded: set[PoolName] = set()
+        """Pools where a node without a rack looks before it claims."""
 
     async def look(self, name: PoolName) -> Sight:
         """Read a pool and its ranges. Raises PoolNotFound."""
@@ -127,19 +130,15 @@ class EtcdSearch(EtcdPools):
         return await self._beside_racks(name, node) or await self._anywhere(name, node)
 
     async def _beside_racks(self, name: PoolName, node: NodeName) -> Offer | None:
-        """In ranges of no rack: the transaction sees to that, so that few nodes need to look."""
+        """Around a node's own place, in ranges of no rack: the transaction sees to that."""
         told = self.told.get(name)
-        if told and not told[1].cordoned and name not in self._with_racks:
-            offer = await self._near(Sight(*told, owners={}), node)
-            if offer:
-                return offer
-        return await self._near(await self._glance(name), node)
-
-    async def _near(self, sight: Sight, node: NodeName) -> Offer | None:
-        """What is free around a node's own place, in ranges that are not known to be a rack's."""
-        ranges = islice(ranges_from(sight.pool, _place(node)), _SEARCHED_RANGES)
-        unowned = (each for each in ranges if each.first not in sight.owners)
-        free = await self._free_in(sight.pool, list(islice(unowned, _RANGES_AT_ONCE)))
+        if told and not told[1].cordoned and name not in self._crowded:
+            # Most of it is free as a rule, and one of the alternatives will do: nothing is read.
+            sight = Sight(*told, owners={})
+            blocks = [index for each in _around(sight, node) for index in each.indexes]
+            return Offer(*told, blocks, of_no_rack=True, seen=False)
+        sight = await self._glance(name)
+        free = await self._free_in(sight.pool, _around(sight, node))
         return Offer(sight.pair, sight.pool, free, of_no_rack=True) if free else None
 
     def conditions(self, offer: Offer, index: int) -> list[Compare]:
@@ -199,9 +198,9 @@ class EtcdSearch(EtcdPools):
             raise pool_cordoned(name)
         return sight
 
-    def look_for_racks(self, pool: PoolName) -> None:
-        """A block was free and could not be had: a rack may have the range it lies in."""
-        self._with_racks.add(pool)
+    def look_first(self, pool: PoolName) -> None:
+        """Look before the next claim: blocks could not be had, others or a rack may have them."""
+        self._crowded.add(pool)
 
     def forget(self, pool: PoolName, rack: RackName | None) -> None:
         """The pool is not what it was: read it before the next claim."""
@@ -292,6 +291,12 @@ class EtcdSearch(EtcdPools):
         except (CoilError, ValueError) as exc:
             raise self.corrupt(pair, exc) from exc
         raise self.corrupt(pair, "it names no rack")
+
+
+def _around(sight: Sight, node: NodeName) -> list[Range]:
+    """The ranges around a node's own place, less those that are known to be a rack's."""
+    ranges = islice(ranges_from(sight.pool, _place(node)), _SEARCHED_RANGES)
+    return list(islice((r for r in ranges if r.first not in sight.owners), _RANGES_AT_ONCE))
 
 
 def _place(name: str) -> int:
