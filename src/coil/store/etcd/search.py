@@ -131,15 +131,18 @@ class EtcdSearch(EtcdPools):
 
     async def _beside_racks(self, name: PoolName, node: NodeName) -> Offer | None:
         """Around a node's own place, in ranges of no rack: the transaction sees to that."""
-        told = self.told.get(name)
-        if told and not told[1].cordoned and name not in self._crowded:
-            # Most of it is free as a rule, and one of the alternatives will do: nothing is read.
+        told, crowded = self.told.get(name), name in self._crowded
+        if told and not told[1].cordoned and not crowded:
             sight = Sight(*told, owners={})
-            blocks = [index for each in _around(sight, node) for index in each.indexes]
-            return Offer(*told, blocks, of_no_rack=True, seen=False)
-        sight = await self._glance(name)
-        free = await self._free_in(sight.pool, _around(sight, node))
-        return Offer(sight.pair, sight.pool, free, of_no_rack=True) if free else None
+        else:
+            sight = await self._glance(name)
+        ranges = _around(sight, node)
+        if crowded:
+            free = await self._free_in(sight.pool, ranges)
+        else:  # as a rule most of it is free, and one of the alternatives will do
+            free = [index for each in ranges for index in each.indexes]
+        offer = Offer(sight.pair, sight.pool, free, of_no_rack=True, seen=crowded)
+        return offer if free else None
 
     def conditions(self, offer: Offer, index: int) -> list[Compare]:
         """When a block of an offer may be had."""
