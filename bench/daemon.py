@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -9,6 +10,9 @@ from pathlib import Path
 
 from bench.pages import first_access, read_all
 from bench.rig import Rig
+
+from coil.lab.errors import LabError
+from coil.lab.wait import until
 
 IDLE_SECONDS = 60
 """Two periods of repair and of asking the store."""
@@ -81,9 +85,16 @@ def endurance(rig: Rig, _rounds: int, total: int = 10_000) -> None:
         rig.launch("par", plugin, "ADD", pods, prefix=f"b{number}-")
         rig.launch("par", plugin, "DEL", pods, prefix=f"b{number}-")
 
+    def files() -> int:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+
     def sizes() -> tuple[int, int, int]:
-        files = len(os.listdir(f"/proc/{pid}/fd"))
-        return files, _status(pid, "Threads"), _status(pid, "VmRSS")
+        # A plugin ends when it has its answer; the last one's connection may be a moment older.
+        with contextlib.suppress(LabError):
+            until(lambda: files() <= at_first, "all callers' connections are closed", 2)
+        return files(), _status(pid, "Threads"), _status(pid, "VmRSS")
+
+    at_first = files()
 
     for number in range(10):
         batch(number)
