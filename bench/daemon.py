@@ -95,7 +95,6 @@ def endurance(rig: Rig, _rounds: int, total: int = 10_000) -> None:
         return files(), _status(pid, "Threads"), _status(pid, "VmRSS")
 
     at_first = files()
-
     for number in range(10):
         batch(number)
     before = sizes()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import pytest
 
 from coil.lab.wait import until
-from coil.store.open import opened_store
 from daemon.conftest import pool_of
 
 pytestmark = pytest.mark.every_store
@@ -119,18 +117,17 @@ def test_a_burst_takes_what_a_nearly_full_pool_has_and_others_get_theirs(machine
     other = machines("node2", store=machine.store)
     other.start()
     until(lambda: owned(machine) == owned(other) == 1, "the first blocks are there")
-    asyncio.run(fill(machine.store, "default", 1024 - 4))
+    machine.in_store(lambda store: fill(store, "default", 1024 - 4))
     burst(machine, 17)
     until(lambda: owned(machine) == 3, "it has the last two blocks")
     burst(other, 17)
     until(lambda: owned(machine) == owned(other) == 2, "each has what it needs", 30)
 
 
-async def fill(url, pool, count):
+async def fill(store, pool, count):
     """Let somebody else claim so many blocks."""
-    async with opened_store(url) as store:
-        while count:
-            count -= len(await store.claim_blocks("filler", pool, min(count, 16)))
+    while count:
+        count -= len(await store.claim_blocks("filler", pool, min(count, 16)))
 
 
 def test_blocks_of_one_address_work(machines):

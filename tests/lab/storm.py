@@ -18,6 +18,7 @@ from functools import partial
 
 from coil.lab.clos.plan import Kind
 from coil.lab.clos.traffic import streams
+from coil.lab.errors import LabError
 from coil.lab.host import host as new_host
 from coil.lab.wait import until
 from coil.store.errors import StoreUnavailable
@@ -38,7 +39,6 @@ class StormNode(Machine):
 
     def __init__(self, lab, machine, pool):
         node = lab.machines.node(machine)
-        self._ask = partial(lab.machines.ask, machine)
         super().__init__(node.host, node.directory, None, name=node.name, store=node.store)
         self._pool = pool
         self._cables = {near.ifname for near, _far in lab.plan.links_of(machine)}
@@ -51,8 +51,11 @@ class StormNode(Machine):
 
         ``owned``: the networks that the store gives this node.
         """
-        status, rows = self._ask("/status"), self._ask("/addresses")
-        if status is None or rows is None or status["problems"]:
+        try:
+            status, rows = self.ask("/status", seconds=5), self.ask("/addresses", seconds=5)
+        except LabError:
+            return False
+        if status["problems"]:
             return False
         used = [row for row in rows if row["state"] == "used"]
         exported = self.exported() | set(self.routes(119, "-6"))
