@@ -122,14 +122,20 @@ def test_a_pod_can_have_two_interfaces_that_both_answer(machine):
     other.run("ping", "-c1", "-W2", second.addresses[0])
 
 
-def test_a_further_interface_leaves_nothing_in_a_pod_that_lives_on(machine):
+@pytest.mark.parametrize("renamed", [False, True], ids=["as it was", "renamed"])
+def test_a_further_interface_leaves_nothing_in_a_pod_that_lives_on(machine, renamed):
     pod = machine.pods()
     machine.add("c1", pod)
     before = [pod.ip(family, "rule") for family in ("-4", "-6")]
+    first = machine.links()
     machine.add("c1", pod, ifname="net1")
     assert [pod.ip(family, "rule") for family in ("-4", "-6")] != before
+    if renamed:
+        (link,) = set(machine.links()) - set(first)
+        machine.host.ip("link", "set", link, "name", "somebody")
     machine.delete("c1", ifname="net1")
     assert [pod.ip(family, "rule") for family in ("-4", "-6")] == before
+    assert machine.links() == first
 
 
 def test_an_interface_of_another_network_is_no_repeat(machine):

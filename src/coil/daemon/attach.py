@@ -25,7 +25,7 @@ from coil.daemon.steps import (
     StepHook,
 )
 from coil.daemon.vigil import Vigil
-from coil.daemon.workers import Unstoppable, Workers, unstoppable
+from coil.daemon.workers import Workers, unstoppable
 from coil.domain.attachment import Attachment, AttachmentKey, Netns, Pod
 from coil.domain.errors import AddressInUse, AttachmentNotFound, RequestError
 from coil.domain.names import PoolName
@@ -37,7 +37,7 @@ from coil.nodenet.netns import NetnsHandle
 from coil.nodenet.observe import HostState, observe_link
 from coil.nodenet.plan import Tables, calico_ifname, host_ifname, pod_mac
 from coil.nodenet.removal import LinkRemover
-from coil.nodenet.veth import attach, forget_secondary_rules, rename_host_end
+from coil.nodenet.veth import attach, rename_host_end
 
 _log = structlog.get_logger()
 
@@ -198,7 +198,7 @@ class Attacher:
             if attachment is None:
                 # An attachment whose journal was lost may have left a link under its own name, one
                 # whose ADD could not be undone (the disk was full) an entry in the journal.
-                await self._unlink(key, host_ifname(key), search=False)
+                await unstoppable(self._remover.remove(key, None))
                 self._journal.forget_attachment(key)
                 return False
             self._step(DEL_STARTED)
@@ -215,8 +215,7 @@ class Attacher:
 
     async def _take_down(self, attachment: Attachment) -> None:
         """Link, then journal, then memory. Once begun it is finished, also when cancelled."""
-        forget_secondary_rules(self._workers.netlink, attachment)
-        unlinking = self._unlink(attachment.key, attachment.host_ifname, search=True)
+        unlinking = unstoppable(self._remover.remove(attachment.key, attachment))
         try:
             await unlinking
         finally:
@@ -233,9 +232,6 @@ class Attacher:
             self._fetcher.look_at(attachment.block.pool)
         self._step(DEL_DONE)
         _later(_say_freed, attachment)
-
-    def _unlink(self, key: AttachmentKey, ifname: str, *, search: bool) -> Unstoppable[None]:
-        return unstoppable(self._remover.remove(key, ifname, search=search))
 
     async def faults(self, key: AttachmentKey, netns_path: str = "") -> list[str]:
         """What is wrong with an attachment, in kernel and pod. Raises AttachmentNotFound.

@@ -37,6 +37,7 @@ class Link:
     mac: str
     alias: str
     kind: str
+    group: int
     peer_ifindex: int
     """Index of the other end in its own namespace (0: none)."""
     peer_netnsid: int
@@ -91,6 +92,7 @@ def parse_link(payload: bytes) -> Link:
         mac=found.get(m.IFLA_ADDRESS, b"").hex(":"),
         alias=_text(found.get(m.IFLA_IFALIAS)),
         kind=_text(info.get(m.IFLA_INFO_KIND)),
+        group=_u32(found.get(m.IFLA_GROUP)),
         peer_ifindex=_u32(found.get(m.IFLA_LINK)),
         peer_netnsid=_s32(found.get(m.IFLA_LINK_NETNSID), -1),
     )

@@ -30,8 +30,8 @@ from coil.nodenet.sysctl import enable_ipv6
 StepHook = Callable[[str], None]
 _SECONDARY_TABLE_BASE = 10_000
 """Inside a pod: table of its second, third... interface is this plus the link's index."""
-_FIRST_IFINDEX = 2
-"""Of the first link made in a namespace (lo has 1): it cannot find another one's default route."""
+_WITH_RULES = 0x636F6972
+"""'coir': the device group of a host end whose other end has rules in its pod."""
 _LINK_LOCAL_BITS = 64
 _SWITCHED_OFF = (errno.EACCES, errno.EPERM)
 """IPv6 is, by the link's disable_ipv6."""
@@ -57,7 +57,7 @@ def attach(
         step("add-linked")
         ensure_host_end(host, attachment, tables, mac="" if created else HOST_MAC)
         step("add-routed")
-        _ensure_pod_end(netns, attachment)
+        _ensure_pod_end(host, netns, attachment)
         host.settle_carrier(attachment.host_ifname)
     except Exception:
         if created:
@@ -181,23 +181,27 @@ def settle_carriers(host: NetlinkSocket, netns: NetnsHandle, attachment: Attachm
     host.settle_carrier(attachment.host_ifname)
 
 
-def _ensure_pod_end(netns: NetnsHandle, attachment: Attachment) -> None:
+def _ensure_pod_end(host: NetlinkSocket, netns: NetnsHandle, attachment: Attachment) -> None:
     """Addresses, routes and neighbours of the pod's end."""
     with netns.open_netlink() as inside:
         ifindex = _index(inside, attachment.key.ifname)
         try:
-            _send_pod_messages(inside, ifindex, attachment)
+            further = _send_pod_messages(inside, ifindex, attachment)
         except KernelRefused as exc:
             if exc.errno not in _SWITCHED_OFF:
                 raise
             with netns.entered():
                 enable_ipv6(attachment.key.ifname)
-            _send_pod_messages(inside, ifindex, attachment)
+            further = _send_pod_messages(inside, ifindex, attachment)
+        if further:
+            # Marked first: a DEL looks for rules only where the mark is.
+            host.send(m.put_in_group(_index(host, attachment.host_ifname), _WITH_RULES))
+            _ensure_secondary_routes(inside, ifindex, attachment)
         inside.settle_carrier(attachment.key.ifname)
 
 
-def _send_pod_messages(inside: NetlinkSocket, ifindex: int, attachment: Attachment) -> None:
-    """All of the pod's end in one request; default routes that exist already are looked into."""
+def _send_pod_messages(inside: NetlinkSocket, ifindex: int, attachment: Attachment) -> bool:
+    """All of the pod's end in one request; whether there was a default route already."""
     routes = [
         message
         for address in attachment.addresses
@@ -210,8 +214,7 @@ def _send_pod_messages(inside: NetlinkSocket, ifindex: int, attachment: Attachme
             existing = True
         elif code and code not in message.tolerated:
             raise message.refused(code, reason)
-    if existing:
-        _ensure_secondary_routes(inside, ifindex, attachment)
+    return existing
 
 
 def _pod_messages(ifindex: int, attachment: Attachment) -> Iterator[Message]:
@@ -235,17 +238,25 @@ def _ensure_secondary_routes(inside: NetlinkSocket, ifindex: int, attachment: At
             )
 
 
-def forget_secondary_rules(host: NetlinkSocket, attachment: Attachment) -> None:
+def may_have_rules(link: Link) -> bool:
+    """Whether a pod may have rules for the other end of this host end: a further interface's."""
+    return link.group == _WITH_RULES
+
+
+def forget_secondary_rules(attachment: Attachment) -> None:
     """Remove what of a further interface does not go with its link: its rules in the pod.
 
     Before the link is removed. It is no failure when the pod cannot be looked into any more.
+    Enters the pod's namespace: see NetnsStuck.
     """
-    with suppress(NodeNetError):
-        ours = find_link(host, attachment.host_ifname)
-        may_be_further = ours is not None and ours.peer_ifindex > _FIRST_IFINDEX
-        if may_be_further and is_local(attachment.netns.path):
-            with NetnsHandle(attachment.netns) as netns, netns.open_netlink() as inside:
-                _forget_secondary_rules(inside, attachment)
+    if not is_local(attachment.netns.path):
+        return
+    with (
+        suppress(NodeNetError),
+        NetnsHandle(attachment.netns) as netns,
+        netns.open_netlink() as inside,
+    ):
+        _forget_secondary_rules(inside, attachment)
 
 
 def _forget_secondary_rules(inside: NetlinkSocket, attachment: Attachment) -> None:
