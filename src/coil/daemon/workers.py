@@ -106,12 +106,13 @@ def unstoppable(work: concurrent.futures.Future[T]) -> Unstoppable[T]:
     loop = asyncio.get_running_loop()
     future: Unstoppable[T] = Unstoppable(loop=loop)
 
-    def settle() -> None:
-        failure = work.exception()
+    def settle(done: concurrent.futures.Future[T]) -> None:
+        failure = done.exception()
         if failure is not None:
             future.set_exception(failure)
         else:
-            future.set_result(work.result())
+            future.set_result(done.result())
 
-    work.add_done_callback(lambda _work: loop.call_soon_threadsafe(settle))
+    # Not ``work`` itself, which holds the function: a cycle, which would wait for the collector.
+    work.add_done_callback(lambda done: loop.call_soon_threadsafe(settle, done))
     return future

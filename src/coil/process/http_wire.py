@@ -44,7 +44,10 @@ class RequestReader:
         self._parser = HttpRequestParser(self)
 
     def feed(self, data: bytes) -> bool:
-        """Take in what was received; whether the request is whole now. Raises BadRequest."""
+        """Take in what was received; whether the request is whole now, and this done for good.
+
+        Raises BadRequest.
+        """
         self._received += len(data)
         try:
             self._parser.feed_data(data)
@@ -59,6 +62,7 @@ class RequestReader:
             raise BadRequest(413, f"a body may have {MOST_BODY} bytes")
         if self._is_whole:
             self.path, self.query = _split_target(self._target)
+            del self._parser  # it has our methods: a cycle, which would wait for the collector
         return self._is_whole
 
     # Called by the parser; once the request is whole it may go on with what follows.
