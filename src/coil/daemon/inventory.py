@@ -20,7 +20,7 @@ from coil.domain.errors import (
     PoolNotFound,
     PoolUnfit,
 )
-from coil.domain.level import expected
+from coil.domain.level import expected, stay_seconds
 from coil.domain.names import PoolName
 from coil.domain.pool import Pool
 
@@ -189,8 +189,10 @@ class Inventory:
         return expected(pool, allocators, now=self.clock(), waiting=waiting)
 
     def idle_blocks(self, pool: Pool) -> list[OwnedBlock]:
-        """Usable blocks with nothing used and nothing cooling, newest last."""
-        return [owned for owned in self.usable_blocks(pool.name) if self.is_idle(owned)]
+        """Usable blocks that pods have left some time ago, newest last."""
+        now, stay = self.clock(), stay_seconds(pool)
+        usable = self.usable_blocks(pool.name)
+        return [owned for owned in usable if owned.allocator.is_idle(now, stay)]
 
     def is_idle(self, owned: OwnedBlock) -> bool:
         """Whether nothing of a block is used and nothing rests: it may be another node's."""

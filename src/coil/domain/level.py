@@ -28,6 +28,10 @@ _SHARE = 256
 """The part of a pool that a node may claim for a burst beyond what it needs at once: 128 nodes that
 do so at the same moment keep half of it from others, for seconds. In a small pool none does."""
 
+_STAY_SECONDS = 5.0
+"""How long a block stays that pods have left, where they cool for less: those that come again at
+once find it still there."""
+
 
 def low_water(pool: Pool) -> int:
     """Free addresses below which a node fetches a block ahead of need."""
@@ -61,8 +65,13 @@ def missing_blocks(pool: Pool, *, free: int, waiting: int = 0, expected: int = 0
     return min(_MOST_AT_ONCE, ceil((short + expected) / pool.block_size))
 
 
+def stay_seconds(pool: Pool) -> float:
+    """For how long nothing of a block must have been in use before it counts as idle."""
+    return pool.cool_down if pool.cordoned else max(pool.cool_down, _STAY_SECONDS)
+
+
 def surplus_blocks(pool: Pool, *, free: int, idle: int, expected: int = 0) -> int:
-    """How many of ``idle`` blocks (nothing used, nothing cooling) to give back, the newest first.
+    """How many of ``idle`` blocks (``stay_seconds``) to give back, the newest first.
 
     All but one, as long as low water holds and what is ``expected`` has its place; all of a
     cordoned pool.

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coil.domain.allocation import BlockAllocator
-from coil.domain.level import expected, low_water, missing_blocks, surplus_blocks
+from coil.domain.level import (
+    expected,
+    low_water,
+    missing_blocks,
+    stay_seconds,
+    surplus_blocks,
+)
 from coil.domain.names import PoolName
 from coil.domain.pool import Pool, parse_subnet
 
@@ -19,8 +25,8 @@ EXPECTED = st.integers(0, 110)
 LONG_AGO, NOW = 0.0, 1000.0
 
 
-def pool(bits: int = 5, subnet: str = "10.0.0.0/8") -> Pool:
-    return Pool(PoolName("p"), (parse_subnet(subnet),), bits)
+def pool(bits: int = 5, subnet: str = "10.0.0.0/8", *, cool_down: int = 130) -> Pool:
+    return Pool(PoolName("p"), (parse_subnet(subnet),), bits, cool_down)
 
 
 def blocks(taken_at: list[float], *, size: int = 32) -> list[BlockAllocator]:
@@ -108,7 +114,8 @@ class Node:
         self.transactions += claimed > 0
 
     def give_back(self, now: float) -> None:
-        idle = [each for each in self.blocks if each.is_idle(now, self.pool.cool_down)]
+        stay = stay_seconds(self.pool)
+        idle = [each for each in self.blocks if each.is_idle(now, stay)]
         want = expected(self.pool, self.blocks, now=now)
         count = surplus_blocks(self.pool, free=self.free(now), idle=len(idle), expected=want)
         self.blocks = [each for each in self.blocks if each not in idle[::-1][:count]]
@@ -140,6 +147,23 @@ def test_a_node_on_which_pods_come_slowly_never_claims_for_a_burst(pods: int, ev
     for number in range(pods):
         node.add(NOW + number * every)
     assert node.transactions == node.claimed
+
+
+@pytest.mark.parametrize("cool_down", [0, 1])
+def test_pods_that_come_again_at_once_find_the_blocks_still_there(cool_down: int) -> None:
+    node, now = Node(pool(subnet="10.0.0.0/20", cool_down=cool_down)), NOW
+    for _wave in range(5):
+        for _ in range(40):
+            node.add(now)
+        now += 2
+        for each in node.blocks:
+            for offset in each.used:
+                each.free(offset, now)
+        now += 1
+        node.give_back(now)
+    assert node.transactions == 1
+    node.give_back(now + 5)
+    assert len(node.blocks) == 1
 
 
 @pytest.mark.parametrize(

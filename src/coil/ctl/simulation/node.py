@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from coil.domain.allocation import BlockAllocator
 from coil.domain.block import Block, BlockClaim
 from coil.domain.errors import OutOfBlocks
-from coil.domain.level import expected, missing_blocks, surplus_blocks
+from coil.domain.level import expected, missing_blocks, stay_seconds, surplus_blocks
 from coil.domain.names import NodeName, RackName
 from coil.domain.pool import Pool
 from coil.store.contract import BlockStore
@@ -86,8 +86,8 @@ class SimulatedNode:
 
     async def give_back(self, now: float) -> None:
         """Release what is too much, the newest first."""
-        cool_down = self._pool.cool_down
-        idle = [held for held in self.blocks if held.allocator.is_idle(now, cool_down)]
+        stay = stay_seconds(self._pool)
+        idle = [held for held in self.blocks if held.allocator.is_idle(now, stay)]
         if not idle:
             return
         free, more = self._free(now), self._expected(now)
