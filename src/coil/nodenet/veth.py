@@ -252,7 +252,7 @@ def forget_secondary_rules(attachment: Attachment) -> None:
     if not is_local(attachment.netns.path):
         return
     with (
-        suppress(NodeNetError),
+        suppress(NodeNetError, OSError),
         NetnsHandle(attachment.netns) as netns,
         netns.open_netlink() as inside,
     ):
