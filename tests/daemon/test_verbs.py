@@ -177,6 +177,17 @@ def netns_of(machine, container):
     return next(row["netns"] for row in rows if row["container_id"] == container)
 
 
+def test_an_add_again_takes_its_link_out_of_the_group_where_a_killed_del_left_it(machine):
+    pod = machine.pods()
+    machine.add("c1", pod)
+    (link,) = machine.links()
+    leaving = str(0x636F696C)
+    machine.host.ip("link", "set", link, "group", leaving)
+    machine.add("c1", pod)
+    (found,) = machine.host.ip("link", "show", "dev", link)
+    assert found["group"] != leaving, "the next DELs would remove it with theirs"
+
+
 def test_an_add_again_that_fails_leaves_all_as_it_was(machine):
     pod, other = machine.pods(2)
     told = machine.add("c1", pod).json

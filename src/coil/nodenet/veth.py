@@ -194,7 +194,8 @@ def _ensure_pod_end(host: NetlinkSocket, netns: NetnsHandle, attachment: Attachm
                 enable_ipv6(attachment.key.ifname)
             further = _send_pod_messages(inside, ifindex, attachment)
         if further:
-            # Marked first: a DEL looks for rules only where the mark is.
+            # Marked first: a DEL looks for rules only where the mark is. A pair that was there is
+            # marked as well, and so leaves the group in which a DEL that was killed has left it.
             host.send(m.put_in_group(_index(host, attachment.host_ifname), _WITH_RULES))
             _ensure_secondary_routes(inside, ifindex, attachment)
         inside.settle_carrier(attachment.key.ifname)
