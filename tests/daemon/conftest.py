@@ -52,6 +52,17 @@ class Reply:
         return [entry["address"].split("/")[0] for entry in self.json["ips"]]
 
 
+def inside(host, work):
+    """What the coroutine ``work`` returns, run by a thread in the host's namespace."""
+
+    def enter():
+        with NetnsHandle(Netns(str(host.path))) as handle, handle.entered():
+            return asyncio.run(work)
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(enter).result()
+
+
 class Machine(Node):
     """A node and its pods, driven through the plugin as a runtime would."""
 
@@ -161,12 +172,7 @@ class Machine(Node):
             async with opened_store(self.store, make=make) as store:
                 return await work(store)
 
-        def inside():
-            with NetnsHandle(Netns(str(self.host.path))) as handle, handle.entered():
-                return asyncio.run(ask())
-
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(inside).result()
+        return inside(self.host, ask())
 
     def routes(self, table, family="-4"):
         return {

@@ -71,6 +71,9 @@ class BlockKeeper:
         """Claims, releases and syncs with the store are one at a time: else a sync could see a
         claim that this process is just making as one nobody knows. No ADD waits for it while
         the node has a free address."""
+        self._syncing = asyncio.Lock()
+        """Syncs of routes are one at a time, on four threads as they are: one that began before a
+        release and ended after it would announce the block again. Held for kernel steps only."""
 
     @property
     def in_doubt(self) -> bool:
@@ -237,31 +240,36 @@ class BlockKeeper:
 
     async def sync_routes(self) -> RouteChanges:
         """Make block routes, and forwarding, what the inventory needs. Idempotent."""
-        if self.in_doubt and not self.cut_off:
-            return RouteChanges()
-        live = [owned for owned in self._inventory.blocks.values() if not owned.releasing]
-        networks = _networks(live)
-        exported = [] if self.cut_off else networks
-
-        def make_so(netlink: NetlinkSocket) -> RouteChanges:
-            possible = ip_versions()
-            changes = sync_blocks(
-                netlink,
-                held=[network for network in networks if network.version in possible],
-                exported=[network for network in exported if network.version in possible],
-                tables=self._tables,
+        async with self._syncing:
+            if self.in_doubt and not self.cut_off:
+                return RouteChanges()
+            live = [owned for owned in self._inventory.blocks.values() if not owned.releasing]
+            networks = _networks(live)
+            exported = [] if self.cut_off else networks
+            changes = await self._workers.run(
+                lambda netlink: _sync(netlink, networks, exported, self._tables)
             )
-            needed = {network.version for network in networks} & possible
-            changes.added.extend(ensure_forwarding(needed))
-            return changes
-
-        changes = await self._workers.run(make_so)
         for owned in live:
             owned.exported = True
         if changes:
             _log.info("node routes changed", added=changes.added, removed=changes.removed)
             self._step(CLAIM_EXPORTED)
         return changes
+
+
+def _sync(
+    netlink: NetlinkSocket, held: list[Network], exported: list[Network], tables: Tables
+) -> RouteChanges:
+    possible = ip_versions()
+    changes = sync_blocks(
+        netlink,
+        held=[network for network in held if network.version in possible],
+        exported=[network for network in exported if network.version in possible],
+        tables=tables,
+    )
+    needed = {network.version for network in held} & possible
+    changes.added.extend(ensure_forwarding(needed))
+    return changes
 
 
 def _networks(blocks: Sequence[OwnedBlock]) -> list[Network]:

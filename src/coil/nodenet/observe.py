@@ -117,15 +117,18 @@ def read(netlink: NetlinkSocket, tables: Tables, ifindex: int = 0) -> Reading:
     def listed(*requests: Message) -> list[bytes]:
         return [payload for request in requests for _kind, payload in netlink.dump(request)]
 
+    pod, export = tables.pod_table, tables.export_table
+    # Before the links: whoever finds a route without its link may take the route for a stray, and
+    # pods come meanwhile. A pod's link says whose it is before a route leads to it.
+    pod_routes = listed(*(m.dump_routes(each, pod, ifindex=ifindex) for each in versions))
     link = netlink.get(m.get_link(ifindex=ifindex)) if ifindex else None
     links = listed(*(() if ifindex else (m.dump_links("veth"),)))
-    pod, export = tables.pod_table, tables.export_table
     return Reading(
         versions=versions,
         forwarded=frozenset(version for version in versions if forwarding(version)),
         links=[link] if link else links,
         addresses=listed(*(m.dump_addresses(version, ifindex) for version in versions)),
-        pod_routes=listed(*(m.dump_routes(each, pod, ifindex=ifindex) for each in versions)),
+        pod_routes=pod_routes,
         export_routes=listed(
             *(m.dump_routes(each, export, protocol=tables.protocol) for each in versions)
         ),
