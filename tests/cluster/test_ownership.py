@@ -233,6 +233,7 @@ def test_a_node_that_reached_nobody_for_a_while_announces_what_is_still_its_own(
     before = exported(machine)
     cluster.unplug(machine)
     until(lambda: not exported(machine), "the node that reaches nobody withdraws")
+    assert [block["exported"] for block in machine.blocks()] == [False]
     machine.kill()
     machine.start("--period=1")
     assert not exported(machine)

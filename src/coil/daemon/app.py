@@ -183,7 +183,7 @@ def _compose(base: _Base) -> _Parts:
         beat=base.beat,
         all_linked=lambda: repairer.found_all_well,
     )
-    api, cni = _endpoints(base, attacher, collector, fetcher)
+    api, cni = _endpoints(base, keeper, attacher, collector, fetcher)
     return _Parts(
         ownership=ownership,
         vigil=vigil,
@@ -269,11 +269,20 @@ def _ownership(base: _Base, keeper: BlockKeeper, fetcher: BlockFetcher) -> Owner
 
 
 def _endpoints(
-    base: _Base, attacher: Attacher, collector: Collector, fetcher: BlockFetcher
+    base: _Base,
+    keeper: BlockKeeper,
+    attacher: Attacher,
+    collector: Collector,
+    fetcher: BlockFetcher,
 ) -> tuple[Api, CniEndpoint]:
     settings, inventory = base.settings, base.inventory
     reporter = Reporter(
-        settings.node_name, shown_url(settings.store), inventory, base.problems, settings.tables
+        node=settings.node_name,
+        store_url=shown_url(settings.store),
+        inventory=inventory,
+        problems=base.problems,
+        tables=settings.tables,
+        announces=keeper.announces,
     )
     metrics = Metrics(inventory, base.problems)
     api = Api(reporter=reporter, attacher=attacher, inventory=inventory, metrics=metrics)

@@ -90,6 +90,10 @@ class BlockKeeper:
         """
         self.doubts += 1
 
+    def announces(self, owned: OwnedBlock) -> bool:
+        """Whether the routing daemon has this block's routes to tell others of."""
+        return owned.exported and not owned.releasing and not self.cut_off
+
     def settle(self, doubts: int) -> None:
         """Whatever was in doubt when ``doubts`` was read is sure now."""
         self._settled = doubts

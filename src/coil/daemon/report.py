@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from coil import __version__
@@ -24,6 +25,7 @@ class Reporter:
     inventory: Inventory
     problems: Problems
     tables: Tables
+    announces: Callable[[OwnedBlock], bool]
 
     def status(self) -> Json:
         """The node in a few numbers."""
@@ -65,7 +67,7 @@ class Reporter:
             "used_offsets": sorted(used),
             "cooling_offsets": sorted(cooling),
             "releasing": owned.releasing,
-            "exported": owned.exported,
+            "exported": self.announces(owned),
         }
 
     def addresses(self) -> list[Json]:
