@@ -72,7 +72,7 @@ class BlockKeeper:
         claim that this process is just making as one nobody knows. No ADD waits for it while
         the node has a free address."""
         self._syncing = asyncio.Lock()
-        """Syncs of routes are one at a time, on four threads as they are: one that began before a
+        """Syncs of routes are one at a time, whatever thread does them: one that began before a
         release and ended after it would announce the block again. Held for kernel steps only."""
 
     @property
@@ -248,10 +248,9 @@ class BlockKeeper:
             if self.in_doubt and not self.cut_off:
                 return RouteChanges()
             live = [owned for owned in self._inventory.blocks.values() if not owned.releasing]
-            networks = _networks(live)
-            exported = [] if self.cut_off else networks
+            networks, export = _networks(live), not self.cut_off
             changes = await self._workers.run(
-                lambda netlink: _sync(netlink, networks, exported, self._tables)
+                lambda netlink: _sync(netlink, networks, self._tables, export=export)
             )
         for owned in live:
             owned.exported = True
@@ -262,17 +261,12 @@ class BlockKeeper:
 
 
 def _sync(
-    netlink: NetlinkSocket, held: list[Network], exported: list[Network], tables: Tables
+    netlink: NetlinkSocket, networks: Sequence[Network], tables: Tables, *, export: bool
 ) -> RouteChanges:
     possible = ip_versions()
-    changes = sync_blocks(
-        netlink,
-        held=[network for network in held if network.version in possible],
-        exported=[network for network in exported if network.version in possible],
-        tables=tables,
-    )
-    needed = {network.version for network in held} & possible
-    changes.added.extend(ensure_forwarding(needed))
+    held = [network for network in networks if network.version in possible]
+    changes = sync_blocks(netlink, held=held, exported=held if export else (), tables=tables)
+    changes.added.extend(ensure_forwarding({network.version for network in held}))
     return changes
 
 
