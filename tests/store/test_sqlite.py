@@ -734,6 +734,30 @@ async def test_an_opening_that_is_held_up_by_another_is_unavailable(path: Path) 
             assert await store.list_pools() == [POOL]
 
 
+async def test_a_file_that_another_moves_under_the_lock_is_not_looked_at_meanwhile(
+    path: Path,
+) -> None:
+    """As a process does that keeps a damaged file aside and makes a new one."""
+    identity = await made(path)
+    aside = path.with_name("aside")
+
+    def move_again_and_again() -> None:
+        for _ in range(500):
+            path.rename(aside)
+            aside.rename(path)
+
+    with lock_path(path).open("rb") as lock:
+        for _ in range(50):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            store = SqliteStore(path, busy_seconds=20)
+            opening = asyncio.ensure_future(store.open())
+            await asyncio.to_thread(move_again_and_again)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            await opening
+            assert await store.identity() == identity
+            await store.close()
+
+
 async def test_the_event_loop_goes_on_while_the_store_waits(path: Path) -> None:
     await made(path)
     async with opened(path) as store:

@@ -84,7 +84,7 @@ def open_file(path: Path, *, busy_seconds: float) -> Opened:
     another program's or a newer coil's, StoreUnavailable or sqlite3.Error for what may pass.
     """
     with _refusals(path):
-        _prepare(path)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(path, busy_seconds) as lock:
             return _open_locked(path, lock, busy_seconds)
 
@@ -101,18 +101,6 @@ def _refusals(path: Path) -> Iterator[None]:
         raise ConfigError(
             f"{reason}; name a file in a directory that may be written", path=str(path)
         ) from exc
-
-
-def _prepare(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return
-    if not stat.S_ISREG(found.st_mode):
-        raise ConfigError(f"{path} is not a file; a store is one file", path=str(path))
-    if not os.access(path, os.R_OK | os.W_OK):
-        raise ConfigError(f"{path} may not be read and written; check its permissions")
 
 
 @contextmanager
@@ -152,8 +140,11 @@ def _try_lock(path: Path) -> int | None:
 
 def _open_locked(path: Path, lock: int, busy_seconds: float) -> Opened:
     proven = os.fstat(lock).st_size > 0
-    _make_if_absent(path, lost=proven)
     try:
+        # Under the lock: without it, a file that another process keeps aside just now is one that
+        # is there at one look and not at the next.
+        _refuse_unusable(path)
+        _make_if_absent(path, lost=proven)
         connection, kept_aside = _connect_or_replace(path, busy_seconds, proven=proven)
     except BaseException:
         if not proven:
@@ -167,6 +158,20 @@ def _open_locked(path: Path, lock: int, busy_seconds: float) -> Opened:
         connection.close()
         raise
     return Opened(connection, (found.st_dev, found.st_ino), kept_aside)
+
+
+def _refuse_unusable(path: Path) -> None:
+    """Raise ConfigError for what has the name and can be no store, whatever is in it."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise ConfigError(f"{path} is not a file; a store is one file", path=str(path))
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise ConfigError(
+            f"{path} may not be read and written; check its permissions", path=str(path)
+        )
 
 
 def _connect_or_replace(
@@ -267,10 +272,11 @@ def _keep_aside(path: Path, *, reason: str) -> Path:
         aside = path.with_name(f"{path.name}.corrupt-{stamp}-{number}")
     # The file first: were its log moved first and this process killed, an older state of the file
     # could pass for a good one.
-    for suffix in ("", *_SIDE_FILES):
-        source = path.with_name(path.name + suffix)
-        if source.exists():
-            source.rename(aside.with_name(aside.name + suffix))
+    path.rename(aside)
+    for suffix in _SIDE_FILES:
+        # Another process that closes the file as its last one removes them.
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     _log.error(
         "store could not be read: it was kept aside, and a new one is made",
         path=str(path),
