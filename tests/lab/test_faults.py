@@ -18,6 +18,7 @@ PARTS = {
     "node r2n1": "node r2n1",
     "etcd etcd3": "etcd etcd3",
     "coild r1n2": "coild r1n2",
+    "bird r1n1": "bird r1n1",
     "controller r1n1": "controller r1n1",
 }
 
@@ -45,7 +46,7 @@ def test_every_part_fails_and_heals_twice_and_status_tells(lab, command, part):
         assert failed(lab) == []
 
 
-@pytest.mark.parametrize("part", ["etcd etcd1", "coild r1n1", "controller r2n1"])
+@pytest.mark.parametrize("part", ["etcd etcd1", "coild r1n1", "bird r2n2", "controller r2n1"])
 def test_a_suspended_program_is_there_and_does_nothing_until_it_is_healed(lab, command, part):
     command("fail", *part.split(), "--how", "suspend")
     kind, name = part.split()
@@ -140,6 +141,7 @@ def test_up_heals_everything(lab, pair, command):
         (["fail", "node", "tor1"], "no node 'tor1'"),
         (["fail", "link", "tor1", "tor2"], "no link between tor1 and tor2; tor1 has links to"),
         (["heal", "etcd", "etcd9"], "no etcd 'etcd9'; it has etcd1, etcd2, etcd3"),
+        (["fail", "bird", "r9n9"], "no machine 'r9n9'; it has"),
         (["fail", "controller", "r1n2"], "r1n2 has no controller; r1n1, r2n1 have one"),
         (["fail", "coild", "r1n1", "--how", "bite"], "'bite' is not one of"),
     ],

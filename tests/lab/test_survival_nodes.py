@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from coil.daemon import steps
+from coil.lab.clos.faults import How
 from coil.lab.host import host as new_host
 from coil.lab.wait import until
 from daemon import killer
@@ -42,6 +43,16 @@ def without_cable(lab, tor, name):
         yield
     finally:
         lab.faults.heal_link(tor, name)
+
+
+@contextmanager
+def without_bird(lab, name, how):
+    """Its neighbours drop it; what BIRD wrote into its kernel stays."""
+    try:
+        lab.faults.fail_bird(name, how)
+        yield
+    finally:
+        lab.faults.heal_bird(name)
 
 
 @contextmanager
@@ -135,6 +146,29 @@ def test_a_node_loses_its_cable_and_its_blocks_and_fences_itself(lab):
             blocks = lost.exported()
             assert blocks
             until(lambda: not lost.exported(), "it withdraws what nobody can hear")
+            until(lambda: not blocks_of(watcher, "r2n2"), "its blocks are taken", 60)
+            taken_by_others(churn, "r2n2", blocks)
+            churn.wait_more(10)
+        until(lambda: alive(watcher) == set(churn.nodes), "it is back", 60)
+        churn.wait_more_on("r2n2", 5, seconds=60)
+        churn.end()
+        churn.check_settled()
+    assert packets.unharmed
+    assert churn.refused(11) == []
+    churn.check()
+
+
+@pytest.mark.parametrize("how", How)
+def test_a_node_loses_its_routing_daemon_and_its_blocks_and_fences_itself(lab, how):
+    """Its kernel has all routes still, and nobody answers."""
+    one, other = lab.add_pod("a", "r1n1"), lab.add_pod("b", "r2n1")
+    with storm(lab, TIGHT) as churn, pings(one, other) as packets:
+        churn.wait_more_on("r2n2", 3)
+        watcher, lost = churn.nodes["r1n1"], churn.nodes["r2n2"]
+        with without_bird(lab, "r2n2", how):
+            blocks = lost.exported()
+            assert blocks
+            until(lambda: not lost.exported(), "it withdraws what nobody can hear", 60)
             until(lambda: not blocks_of(watcher, "r2n2"), "its blocks are taken", 60)
             taken_by_others(churn, "r2n2", blocks)
             churn.wait_more(10)

@@ -6,9 +6,13 @@ no IPv6 routes from another table than main. tor2 runs BIRD.
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from coil.lab.wait import until
+from coil.speakers.pulse import Sockets, find_silent
 from routing.fabric import PATIENT
 
 V4, V6, OF_NODE2 = "10.64.0.0/27", "fd00:64::/123", "10.64.0.32/27"
@@ -84,3 +88,19 @@ def test_a_silent_link_is_noticed_by_bfd(fabric, blocks):
         fabric.members[tor].silence("spine")
         until(lambda o=other: all(spine.hops(n) == [o] for n in blocks), "one way", SLOW)
         fabric.members[tor].unsilence("spine")
+
+
+def test_a_bgpd_that_hangs_is_silent_and_so_count_its_routes_in_the_kernel(fabric):
+    node = fabric.members["node2"]
+    sockets = Sockets(bird=node.daemon.sockets / "none", frr=node.daemon.sockets / "bgpd.vty")
+    bgpd = int((node.daemon.sockets / "bgpd.pid").read_text())
+    until(lambda: node.hops("10.0.0.1") == BOTH, "it has learnt ways to others", SLOW)
+    protocols = {route["protocol"] for route in node.host.ip("route") if "nexthops" in route}
+    assert protocols == {"bgp"}  # 186
+    assert find_silent(sockets) == frozenset()
+    os.kill(bgpd, signal.SIGSTOP)
+    try:
+        assert find_silent(sockets) == {186}
+    finally:
+        os.kill(bgpd, signal.SIGCONT)
+    until(lambda: find_silent(sockets) == frozenset(), "it answers again")

@@ -6,16 +6,20 @@ BFD on. tor2 runs BIRD.
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from contextlib import ExitStack
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
+from coil.lab.etcd import free_ports
 from coil.lab.wait import until
 from coil.routing.model import Timers
 from coil.speakers.bgp import INCOMPLETE
 from coil.speakers.gobgp import Gobgp
+from coil.speakers.pulse import Sockets, find_silent
 from routing.fabric import PATIENT, Fabric
 
 V4, V6 = "10.64.0.0/27", "fd00:64::/123"
@@ -24,6 +28,7 @@ SHORT = Timers(hold=3, keepalive=1)
 """Where there is no BFD only this notices a silent link."""
 BUILT = Path(__file__).parents[2] / "build" / "gobgp" / "gobgpd"
 SLOW = 30
+NONE = Path("/nonexistent")
 
 
 @pytest.fixture(
@@ -133,9 +138,12 @@ def test_a_restart_of_either_cuts_nothing_off(routers, blocks):
     assert spine.hops(later) == BOTH
     node.daemon.start_bridge("--settle=2")
     until(lambda: spine.hops(later) is None, "what was withdrawn meanwhile is gone", SLOW)
+    sockets = Sockets(bird=NONE, frr=NONE, gobgp=node.daemon.endpoint)
+    assert find_silent(sockets) == frozenset()
     node.daemon.kill("gobgpd")
     ways = node.hops("10.0.0.1")
     assert ways == BOTH
+    assert find_silent(sockets) == {186}
     node.daemon.start_gobgpd()
     until(lambda: both_ways(routers), "all is announced again", SLOW)
     assert node.hops("10.0.0.1") == ways
@@ -152,6 +160,21 @@ def test_what_others_announce_by_gobgp_is_left_alone(routers, blocks):
         gobgp.withdraw(foreign)
     node.disown("10.64.0.128/27")
     until(lambda: spine.hops(str(foreign)) is None, "it is withdrawn", SLOW)
+
+
+def test_a_gobgpd_that_hangs_is_silent():
+    (port,) = free_ports(1)
+    sockets = Sockets(bird=NONE, frr=NONE, gobgp=f"127.0.0.1:{port}")
+    assert find_silent(sockets) == {186}
+    with subprocess.Popen(["gobgpd", "--api-hosts", sockets.gobgp]) as gobgpd:
+        try:
+            until(lambda: not find_silent(sockets), "it answers")
+            gobgpd.send_signal(signal.SIGSTOP)
+            assert find_silent(sockets) == {186}
+            gobgpd.send_signal(signal.SIGCONT)
+            assert not find_silent(sockets)
+        finally:
+            gobgpd.kill()
 
 
 def test_a_link_that_goes_down_is_out_of_use_at_once(tmp_path):

@@ -227,7 +227,7 @@ def _vigil(base: _Base, keeper: BlockKeeper, ownership: Ownership, repairer: Rep
         beat=base.beat,
         alarm=base.alarm,
         wake_repair=repairer.wake,
-        lease=base.settings.lease,
+        patience=base.settings.patience,
     )
 
 
@@ -239,6 +239,8 @@ def _isolation(base: _Base, keeper: BlockKeeper, ownership: Ownership) -> Isolat
         workers=base.workers,
         store_is_away=lambda: base.problems.count("store") > 0,
         heard_at=lambda: ownership.heard_at,
+        sockets=base.settings.sockets,
+        patience=base.settings.patience,
     )
 
 

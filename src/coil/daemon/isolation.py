@@ -4,13 +4,16 @@ A node that was cut off may have been taken for gone, and its blocks be another 
 it is back. Its routing daemon would be heard before coild has asked the store; so nothing is
 exported from the moment on at which nobody can hear it anyway. Losing the store alone withdraws
 nothing: a node counts as cut off only when the last route that leads on by a gateway has gone as
-well, and had been there before (a flat network has none).
+well, and had been there before (a flat network has none). Routes of a routing daemon that was
+killed or hangs stay in the kernel; its neighbours drop theirs. When it has not answered for a
+while, which a restart does not take, its routes count as gone.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 import structlog
 
@@ -20,6 +23,7 @@ from coil.domain.errors import CoilError
 from coil.journal.errors import JournalError
 from coil.journal.journal import Journal, Moment
 from coil.nodenet.observe import has_way_out
+from coil.speakers.pulse import Sockets, find_silent
 
 _log = structlog.get_logger()
 
@@ -36,14 +40,22 @@ class Isolation:
         workers: Workers,
         store_is_away: Callable[[], bool],
         heard_at: Callable[[], float],
+        sockets: Sockets,
+        patience: float,
     ) -> None:
-        """``heard_at``: when the store was last asked and answered; 0 before."""
+        """``heard_at``: when the store was last asked and answered; 0 before.
+
+        ``patience``: seconds a routing daemon may be silent.
+        """
         self._clock = clock
         self._journal = journal
         self._keeper = keeper
         self._workers = workers
         self._store_is_away = store_is_away
         self._heard_at = heard_at
+        self._sockets = sockets
+        self._patience = patience
+        self._silent_since: Mapping[int, float] = {}
         self._had_way = False
         self._in_touch = clock()
 
@@ -81,17 +93,32 @@ class Isolation:
         away = self._store_is_away()
         if not self._keeper.cut_off:
             self._in_touch = max(self._in_touch, self._heard_at())
-            if self._had_way and not away:
-                return 0.0
-        has_way = await self._workers.run(has_way_out)
+            if not away:
+                self._silent_since = {}
+                if self._had_way:
+                    return 0.0
+        silent = await self._find_silent() if away else ()
+        has_way = await self._workers.run(lambda netlink: has_way_out(netlink, silent))
         if has_way and not self._had_way:
             self._had_way = True
             self._journal.put_moment(Moment.HAD_WAY, self._clock())
         if self._keeper.cut_off:
             return self._back() if has_way or self._heard_at() > self._in_touch else 0.0
-        if away and self._had_way and not has_way:
-            await self._withdraw()
+        # Asked again: a daemon that hangs took its time.
+        if self._store_is_away() and self._had_way and not has_way:
+            await self._withdraw(silent)
         return 0.0
+
+    async def _find_silent(self) -> list[int]:
+        """Protocols of routes that count as gone, as their daemon does not answer.
+
+        For longer than a restart takes; once this node is cut off, until it answers again.
+        """
+        now = self._clock()
+        silent = await asyncio.to_thread(find_silent, self._sockets)
+        self._silent_since = {each: self._silent_since.get(each, now) for each in silent}
+        patience = 0.0 if self._keeper.cut_off else self._patience
+        return [each for each, since in self._silent_since.items() if now - since >= patience]
 
     def _back(self) -> float:
         self._keeper.cut_off = False
@@ -100,8 +127,11 @@ class Isolation:
             self._journal.remove_moment(Moment.CUT_OFF)
         return self._clock() - self._in_touch
 
-    async def _withdraw(self) -> None:
-        _log.warning("cut off from all others: blocks are withdrawn until the store is asked")
+    async def _withdraw(self, silent: Collection[int]) -> None:
+        _log.warning(
+            "cut off from all others: blocks are withdrawn until the store is asked",
+            reason="the routing daemon does not answer" if silent else "no route by a gateway",
+        )
         self._keeper.cut_off = True
         # The journal first: a coild that starts after a kill must not announce them again.
         with contextlib.suppress(JournalError):

@@ -19,6 +19,8 @@ from coil.domain.names import NodeName, RackName, parse_node_name, parse_rack_na
 from coil.nodenet.plan import Tables
 from coil.process.supervise import supervise
 from coil.program import node_name_option, program, start
+from coil.speakers import bird, frr
+from coil.speakers.pulse import Sockets
 from coil.store.open import DEFAULT_STORE, opened_store
 
 DEFAULT_RACK_FILE = Path("/etc/coil/rack")
@@ -92,6 +94,25 @@ DEFAULT_RACK_FILE = Path("/etc/coil/rack")
     show_default=True,
     help="What collectors of dead attachments may do.",
 )
+@click.option(
+    "--bird-socket",
+    type=click.Path(path_type=Path),
+    default=bird.DEFAULT_SOCKET,
+    show_default=True,
+    help="Where BIRD is asked whether it lives.",
+)
+@click.option(
+    "--frr-socket",
+    type=click.Path(path_type=Path),
+    default=frr.DEFAULT_SOCKET,
+    show_default=True,
+    help="Where FRR's bgpd is asked whether it lives.",
+)
+@click.option(
+    "--gobgp",
+    default="",
+    help="HOST:PORT or unix:PATH where gobgpd is asked whether it lives. [default: not asked]",
+)
 @click.option("--metrics-addr", default="", help="HOST:PORT for /metrics over TCP. [default: none]")
 @click.option(
     "--period",
@@ -119,10 +140,22 @@ def run(settings: Settings) -> None:
 def read_settings(**options: Any) -> Settings:
     """Settings out of the command's parameters. Raises ConfigError."""
     tables = Tables(**{field.name: options.pop(field.name) for field in fields(Tables)})
+    sockets = Sockets(
+        bird=options.pop("bird_socket"),
+        frr=options.pop("frr_socket"),
+        gobgp=options.pop("gobgp"),
+    )
     name = options.pop("node_name")
     mode = GcMode(options.pop("gc"))
     rack = _read_rack(options.pop("rack"), options.pop("rack_file"))
-    return Settings(node_name=_node_name(name), rack=rack, tables=tables, gc=mode, **options)
+    return Settings(
+        node_name=_node_name(name),
+        rack=rack,
+        tables=tables,
+        sockets=sockets,
+        gc=mode,
+        **options,
+    )
 
 
 def _node_name(text: str) -> NodeName:

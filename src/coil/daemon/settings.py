@@ -10,6 +10,7 @@ from coil.domain.errors import ConfigError
 from coil.domain.names import NodeName, RackName
 from coil.nodenet.plan import Tables
 from coil.program import parse_endpoint
+from coil.speakers.pulse import Sockets
 from coil.store.open import DEFAULT_STORE, shown_url
 
 DEFAULT_SOCKET = Path("/run/coil/coild.sock")
@@ -34,6 +35,7 @@ class Settings:
     mtu: int = 0
     """Bytes; 0: that of the uplink."""
     tables: Tables = field(default_factory=Tables)
+    sockets: Sockets = field(default_factory=Sockets)
     calico_names: bool = False
     gc: GcMode = GcMode.ON
     metrics_addr: str = ""
@@ -46,22 +48,41 @@ class Settings:
     def __post_init__(self) -> None:
         if self.mtu and not _MIN_MTU <= self.mtu <= _MAX_MTU:
             raise ConfigError(f"mtu must be 0 (detect) or {_MIN_MTU} to {_MAX_MTU}")
-        for name, path in (("socket", self.socket), ("state-dir", self.state_dir)):
-            if not path.is_absolute():
-                raise ConfigError(f"{name} must be an absolute path, not {str(path)!r}")
-        if len(str(self.socket).encode()) > _MAX_SOCKET_PATH:
-            raise ConfigError(f"socket path is longer than {_MAX_SOCKET_PATH} bytes")
+        self._check_paths()
         if self.tables.pod_table == self.tables.export_table:
             raise ConfigError("pod-table and export-table must differ")
         if self.period <= 0:
             raise ConfigError("period must be positive")
         if self.metrics_addr:
             self.metrics_endpoint()
+        if self.sockets.gobgp and not self.sockets.gobgp.startswith("unix:"):
+            parse_endpoint("gobgp", self.sockets.gobgp)
+
+    def _check_paths(self) -> None:
+        sockets = {
+            "socket": self.socket,
+            "bird-socket": self.sockets.bird,
+            "frr-socket": self.sockets.frr,
+        }
+        for name, path in {**sockets, "state-dir": self.state_dir}.items():
+            if not path.is_absolute():
+                raise ConfigError(f"{name} must be an absolute path, not {str(path)!r}")
+        for name, path in sockets.items():
+            if len(str(path).encode()) > _MAX_SOCKET_PATH:
+                raise ConfigError(f"{name} path is longer than {_MAX_SOCKET_PATH} bytes")
 
     @property
     def lease(self) -> float:
         """Seconds after which a node that says nothing is taken for dead, but not yet for gone."""
         return max(_MIN_LEASE, 3 * self.period)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a node may be out of action, or of touch, and not be taken for dead.
+
+        Half the lease: it was last renewed up to a third of it before that began.
+        """
+        return self.lease / 2
 
     def metrics_endpoint(self) -> tuple[str, int]:
         """Host and port of ``metrics_addr``. Raises ConfigError."""
@@ -70,8 +91,11 @@ class Settings:
     def shown(self) -> dict[str, object]:
         """As ``--print-config`` prints them: flags' names, plain values."""
         fields = asdict(self)
-        tables = fields.pop("tables")
+        tables, sockets = fields.pop("tables"), fields.pop("sockets")
         fields |= tables | {
+            "bird_socket": str(sockets["bird"]),
+            "frr_socket": str(sockets["frr"]),
+            "gobgp": sockets["gobgp"],
             "store": shown_url(self.store),
             "socket": str(self.socket),
             "state_dir": str(self.state_dir),

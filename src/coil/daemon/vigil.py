@@ -45,9 +45,9 @@ class Vigil:
         beat: Beat,
         alarm: asyncio.Event,
         wake_repair: Callable[[], None],
-        lease: float,
+        patience: float,
     ) -> None:
-        """``sync`` says whether the store could be asked; ``lease``: see Settings.
+        """``sync`` says whether the store could be asked; ``patience``: see Settings.
 
         ``beat``: when to look where all is well. ``alarm``: set by whoever has reason to have it
         done at once.
@@ -61,9 +61,8 @@ class Vigil:
         self._beat = beat
         self._alarm = alarm
         self._wake_repair = wake_repair
-        # Half: the lease was last renewed up to a third of it before the standstill began.
-        self._patience = lease / 2
-        self._stamp_seconds = min(_STAMP_SECONDS, lease / 10)
+        self._patience = patience
+        self._stamp_seconds = min(_STAMP_SECONDS, patience / 5)
         self._tick = clock()
         self._gone = 0.0
         self._stamped = 0.0

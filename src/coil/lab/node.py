@@ -53,6 +53,9 @@ class Node:
             f"--store={self.store}",
             f"--socket={self.socket}",
             f"--state-dir={self.directory}/state",
+            # Not those of the machine that the hosts are namespaces of.
+            f"--bird-socket={self.directory}/bird.ctl",
+            f"--frr-socket={self.directory}/bgpd.vty",
         ]
 
     def _serves(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address
@@ -26,6 +26,7 @@ from coil.nodenet.parse import (
     may_be_global,
     parse_address,
     parse_link,
+    parse_protocol,
     parse_route,
     parse_rule,
 )
@@ -235,13 +236,14 @@ def _own_links(netlink: NetlinkSocket, indexes: Iterable[int]) -> list[Link]:
     return [parse_link(each) for each in payloads if each and not find_owner(link_alias(each))]
 
 
-def has_way_out(netlink: NetlinkSocket) -> bool:
+def has_way_out(netlink: NetlinkSocket, silent: Collection[int] = ()) -> bool:
     """Whether any route of the main table leads on by a gateway that can be reached.
 
-    Where a routing daemon learns the fabric, none is left when all its neighbours are lost.
+    Where a routing daemon learns the fabric, none is left when all its neighbours are lost. Routes
+    of ``silent`` protocols do not count: nobody removes them any more.
     """
     return any(
-        leads_on(payload)
+        parse_protocol(payload) not in silent and leads_on(payload)
         for version in ip_versions()
         for _kind, payload in netlink.dump(m.dump_routes(version, m.RT_TABLE_MAIN))
     )

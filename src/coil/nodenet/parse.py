@@ -162,6 +162,11 @@ def find_source(payload: bytes) -> IPv4Address | IPv6Address | None:
     return ip_address(packed) if packed else None
 
 
+def parse_protocol(payload: bytes) -> int:
+    """Who made the route of an RTM_NEWROUTE payload: its rtm_protocol (rtnetlink(7))."""
+    return payload[5]
+
+
 def leads_on(payload: bytes) -> bool:
     """Whether the route of an RTM_NEWROUTE payload has a gateway behind a link that carries."""
     _af, _bits, _src, _tos, _table, _protocol, _scope, kind, flags = struct.unpack_from(

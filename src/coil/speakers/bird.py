@@ -14,7 +14,7 @@ from pathlib import Path
 
 from coil.speakers.errors import SpeakerRefused
 from coil.speakers.pickup import Network, Pickup
-from coil.speakers.unix import Conversation, conversation
+from coil.speakers.unix import SECONDS, Conversation, conversation
 
 DEFAULT_SOCKET = Path("/run/bird/bird.ctl")
 _LAST = re.compile(rb"^\d{4} .*\n", re.MULTILINE)
@@ -22,12 +22,12 @@ _FIRST_ERROR, _NOT_FOUND = 8000, 8001
 _CODE = 5
 
 
-def ask_bird(socket: Path, *commands: str) -> list[list[str]]:
+def ask_bird(socket: Path, *commands: str, seconds: float = SECONDS) -> list[list[str]]:
     """Give commands and return the lines of each answer, without their codes.
 
     Raises SpeakerUnavailable, SpeakerRefused (the commands after the refused one are not given).
     """
-    with conversation(socket, "BIRD") as bird:
+    with conversation(socket, "BIRD", seconds) as bird:
         _hear(bird)  # its greeting
         return [_answer(bird, command) for command in commands]
 

@@ -12,16 +12,16 @@ from pathlib import Path
 
 from coil.speakers.errors import SpeakerRefused
 from coil.speakers.pickup import Network, Pickup
-from coil.speakers.unix import conversation
+from coil.speakers.unix import SECONDS, conversation
 
 DEFAULT_SOCKET = Path("/run/frr/bgpd.vty")
 _END = b"\0\0\0"
 
 
-def ask_bgpd(socket: Path, *commands: str) -> list[str]:
+def ask_bgpd(socket: Path, *commands: str, seconds: float = SECONDS) -> list[str]:
     """Give commands and return the answers. Raises SpeakerUnavailable, SpeakerRefused."""
     answers = []
-    with conversation(socket, "FRR's bgpd") as bgpd:
+    with conversation(socket, "FRR's bgpd", seconds) as bgpd:
         for command in ("enable", *commands):
             bgpd.say(command, b"\0")
             answer = bgpd.hear(_end_of_answer)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from coil.speakers.errors import SpeakerUnavailable
 
-_SECONDS = 10.0
+SECONDS = 10.0
 """For one conversation: a daemon that loads a configuration is silent for a moment."""
 _CHUNK = 1 << 16
 _LARGEST = 1 << 26
@@ -18,12 +18,12 @@ _LARGEST = 1 << 26
 
 
 class Conversation:
-    """An open socket. All of it has to be over within ten seconds."""
+    """An open socket, for a limited time."""
 
-    def __init__(self, sock: socket.socket, name: str) -> None:
+    def __init__(self, sock: socket.socket, name: str, seconds: float) -> None:
         self._socket = sock
         self._name = name
-        self._until = time.monotonic() + _SECONDS
+        self._until = time.monotonic() + seconds
         self._rest = b""
 
     def say(self, text: str, end: bytes) -> None:
@@ -47,14 +47,14 @@ class Conversation:
 
 
 @contextlib.contextmanager
-def conversation(path: Path, daemon: str) -> Iterator[Conversation]:
-    """Connect to ``path``. Raises SpeakerUnavailable."""
+def conversation(path: Path, daemon: str, seconds: float) -> Iterator[Conversation]:
+    """Connect to ``path``. Raises SpeakerUnavailable, also after so many seconds."""
     name = f"{daemon} on {path}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(_SECONDS)
+        sock.settimeout(seconds)
         with _errors(name):
             sock.connect(str(path))
-        yield Conversation(sock, name)
+        yield Conversation(sock, name, seconds)
 
 
 @contextlib.contextmanager

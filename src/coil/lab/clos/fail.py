@@ -56,6 +56,13 @@ PARTS = {
         stops=True,
     ),
     "coild": Part(("node",), Faults.fail_coild, Faults.heal_coild, "coild of a node.", stops=True),
+    "bird": Part(
+        ("machine",),
+        Faults.fail_bird,
+        Faults.heal_bird,
+        "The routing daemon of a machine: its neighbours drop its routes, the kernel keeps them.",
+        stops=True,
+    ),
     "controller": Part(
         ("node",),
         Faults.fail_controller,

@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from coil.lab.clos import fabric
 from coil.lab.clos.files import Files
-from coil.lab.clos.machines import COILD, CONTROLLER, ETCD, Machines
+from coil.lab.clos.machines import BIRD, COILD, CONTROLLER, ETCD, Machines
 from coil.lab.clos.plan import Kind, Machine, Plan, UnknownName
 from coil.lab.clos.pods import Pods
 from coil.lab.clos.programs import end_all, programs_of
@@ -115,6 +115,20 @@ class Faults:
             self._resume([node])
             machines.start_coilds([node])
             machines.wait_coild([node])
+
+    def fail_bird(self, name: str, how: How = How.KILL) -> None:
+        """Stop the routing daemon of a machine; the routes it made stay in the kernel."""
+        with self._machines() as machines:
+            self._check_on(machines.plan, name)
+            self._stop(machines.plan.get_machine(name), BIRD, how)
+
+    def heal_bird(self, name: str) -> None:
+        """Start it, or let it go on. BGP takes a few seconds more."""
+        with self._machines() as machines:
+            self._check_on(machines.plan, name)
+            machine = machines.plan.get_machine(name)
+            self._resume([machine])
+            machines.start_bird(machine)
 
     def fail_controller(self, name: str, how: How = How.KILL) -> None:
         """Stop coil-controller of a node; another leads some seconds later."""

@@ -128,7 +128,11 @@ def _failures(state: Json) -> list[str]:
         for row in nodes
         if row["state"] == UP and row.get("controller", RUNNING) != RUNNING
     ]
-    off = {row["name"] for row in [*routers, *nodes, *members] if row["state"] == OFF}
+    everyone = [*routers, *nodes, *members]
+    found += [
+        f"bird {row['name']}" for row in everyone if row["state"] == UP and row["bird"] != RUNNING
+    ]
+    off = {row["name"] for row in everyone if row["state"] == OFF}
     return found + [
         f"link {' '.join(row['ends'])}"
         for row in state["links"]

@@ -61,6 +61,9 @@ function actions(machine, state, ask) {
       buttons.push(toggle(isStopped, "controller", [machine.name], ask, "Kill controller", "Heal controller"));
     }
   }
+  if (!isOff) {
+    buttons.push(toggle(machine.bird !== "running", "bird", [machine.name], ask, "Kill BIRD", "Heal BIRD"));
+  }
   const part = partOf(machine);
   const isBroken = part === "etcd" ? machine.etcd !== "running" : isOff;
   const fail = part === "etcd" ? "Kill etcd" : "Power off";
