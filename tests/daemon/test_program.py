@@ -67,6 +67,7 @@ def test_settings_come_from_flags_environment_and_file_in_that_order(tmp_path):
         (("--state-dir", "relative"), "absolute", 78),
         (("--bird-socket", "relative"), "bird-socket must be an absolute path", 78),
         (("--frr-socket", "/" + "x" * 120), "frr-socket path is longer than 107 bytes", 78),
+        (("--rack-label", "a b"), "'a b' is not the key of a Kubernetes label", 78),
         (("--gobgp", "localhost"), "gobgp 'localhost' must be HOST:PORT", 78),
         (("--state-dir", "/dev/null/x"), "state directory", 78),
         (("--mtu", "5"), "mtu", 78),
@@ -93,6 +94,16 @@ def test_impossible_settings_are_refused_in_a_sentence(tmp_path, words, says, st
     assert done.returncode == status, done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_rack_by_a_label_needs_kubernetes(tmp_path):
+    done = coild(
+        *("--store", f"sqlite://{tmp_path}/s.db", "--socket", f"{tmp_path}/s"),
+        *("--state-dir", f"{tmp_path}/state", "--node-name=n", "--rack-label=a/b"),
+        KUBERNETES_SERVICE_HOST="",
+    )
+    assert done.returncode == 78
+    assert "this is no pod of Kubernetes with a service account" in done.stderr
 
 
 def test_an_unknown_key_of_the_file_is_named(tmp_path):
@@ -132,6 +143,7 @@ def test_probes_and_metrics_answer(machine):
     assert 'coil_addresses{pool="default",state="used"} 1.0' in text
     assert 'coil_blocks{pool="default"} 1.0' in text
     assert 'coil_problems{kind="store"} 0.0' in text
+    assert 'coil_store_conflicts_total{op="claim"} 0.0' in text
     assert ask(machine, "GET", "/nowhere")[0] == 404
     assert ask(machine, "GET", "/cni")[0] == 405
     assert machine.host.run("ss", "-Hltn").stdout == ""

@@ -8,6 +8,7 @@ import time
 
 from coil.daemon.blocks import BlockKeeper
 from coil.daemon.inventory import Inventory
+from coil.daemon.rack import Rack
 from coil.daemon.steps import no_step
 from coil.daemon.workers import Workers
 from coil.domain.attachment import Netns
@@ -18,6 +19,7 @@ from coil.nodenet.netlink import NetlinkSocket
 from coil.nodenet.netns import NetnsHandle
 from coil.nodenet.observe import list_routes, observe
 from coil.nodenet.plan import Tables
+from coil.process.problems import Problems
 from coil.store.open import opened_store
 from daemon.conftest import inside, pool_of
 
@@ -67,7 +69,14 @@ async def keeper_on(store_url, state_dir):
             inventory.pools = {pool.name: pool for pool in await store.list_pools()}
             made = BlockKeeper(
                 node=NodeName("node1"),
-                rack=None,
+                rack=Rack(
+                    node=NodeName("node1"),
+                    name=None,
+                    label="",
+                    ask=None,
+                    store=store,
+                    problems=Problems(),
+                ),
                 store=store,
                 journal=journal,
                 inventory=inventory,

@@ -95,6 +95,11 @@ class Kube:
             subject = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
             role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
             self.create(f"{rbac}/rolebindings", name, roleRef=role, subjects=[subject])
+            everywhere = "/apis/rbac.authorization.k8s.io/v1"
+            rule = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}
+            self.create(f"{everywhere}/clusterroles", name, rules=[rule])
+            role = {**role, "kind": "ClusterRole"}
+            self.create(f"{everywhere}/clusterrolebindings", name, roleRef=role, subjects=[subject])
         made = self.ask("POST", f"{core}/serviceaccounts/{name}/token", {"spec": {}})
         folder = self.folder / name
         folder.mkdir()
@@ -109,6 +114,12 @@ class Kube:
         document = {"metadata": {"name": name}, "subsets": subsets}
         self.ask("DELETE", f"{path}/{name}", check=False)
         self.ask("POST", path, document)
+
+    def put_node(self, name, **labels):
+        """A Node object with these labels, in place of any of that name."""
+        self.ask("DELETE", f"/api/v1/nodes/{name}", check=False)
+        keys = {f"topology.kubernetes.io/{key}": value for key, value in labels.items()}
+        self.ask("POST", "/api/v1/nodes", {"metadata": {"name": name, "labels": keys}})
 
 
 class PodMachine(Machine):

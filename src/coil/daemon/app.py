@@ -7,6 +7,7 @@ import contextlib
 import gc
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -24,6 +25,7 @@ from coil.daemon.metrics import Metrics
 from coil.daemon.opener import NetnsOpener
 from coil.daemon.ownership import Ownership
 from coil.daemon.presence import Presence
+from coil.daemon.rack import Rack
 from coil.daemon.recover import Recoverer
 from coil.daemon.repair import Repairer
 from coil.daemon.report import Reporter
@@ -64,9 +66,10 @@ class _Base:
     remover: LinkRemover
     step: StepHook
     beat: Beat
+    problems: Problems
+    rack: Rack
     alarm: asyncio.Event = field(default_factory=asyncio.Event)
     """Whether the vigil is to look at once."""
-    problems: Problems = field(default_factory=Problems)
     locks: AttachmentLocks = field(default_factory=AttachmentLocks)
     opener: NetnsOpener = field(default_factory=NetnsOpener)
 
@@ -84,6 +87,7 @@ class _Parts:
     api: Api
     cni: CniEndpoint
     mtu: UplinkMtu
+    rack: Rack
 
 
 async def run(
@@ -94,8 +98,11 @@ async def run(
     with contextlib.closing(journal):
         inventory = _load(journal, settings.node_name)
         async with _threads() as (workers, remover):
-            beat = Beat(settings.period)
-            base = _Base(settings, store, journal, inventory, workers, remover, step, beat)
+            beat, problems = Beat(settings.period), Problems()
+            rack = _rack(settings, store, problems)
+            base = _Base(
+                settings, store, journal, inventory, workers, remover, step, beat, problems, rack
+            )
             parts = _compose(base)
             await _reconcile(parts)
             if parts.ownership.name_taken and not inventory.attachments:
@@ -150,7 +157,7 @@ def _compose(base: _Base) -> _Parts:
     settings, inventory, workers = base.settings, base.inventory, base.workers
     keeper = BlockKeeper(
         node=settings.node_name,
-        rack=settings.rack,
+        rack=base.rack,
         store=base.store,
         journal=base.journal,
         inventory=inventory,
@@ -196,6 +203,7 @@ def _compose(base: _Base) -> _Parts:
         api=api,
         cni=cni,
         mtu=mtu,
+        rack=base.rack,
     )
 
 
@@ -255,7 +263,11 @@ def _ownership(base: _Base, keeper: BlockKeeper, fetcher: BlockFetcher) -> Owner
     return Ownership(
         node=settings.node_name,
         presence=Presence(
-            settings, store=base.store, workers=base.workers, inventory=base.inventory
+            settings,
+            store=base.store,
+            workers=base.workers,
+            inventory=base.inventory,
+            rack=base.rack,
         ),
         store=base.store,
         store_url=settings.store,
@@ -286,7 +298,7 @@ def _endpoints(
         tables=settings.tables,
         announces=keeper.announces,
     )
-    metrics = Metrics(inventory, base.problems)
+    metrics = Metrics(inventory, base.problems, base.store)
     api = Api(reporter=reporter, attacher=attacher, inventory=inventory, metrics=metrics)
     cni = CniEndpoint(
         attacher=attacher,
@@ -297,6 +309,26 @@ def _endpoints(
         problems=base.problems,
     )
     return api, cni
+
+
+def _rack(settings: Settings, store: Store, problems: Problems) -> Rack:
+    """Raises ConfigError where a label is to be asked for and this is no pod of Kubernetes."""
+    ask = None
+    if settings.rack_label:
+        # Late: few need them.
+        from coil.kube.client import KubeClient
+        from coil.kube.nodes import find_node_label
+
+        client = KubeClient.in_cluster()
+        ask = partial(find_node_label, client, settings.node_name, settings.rack_label)
+    return Rack(
+        node=settings.node_name,
+        name=settings.rack,
+        label=settings.rack_label,
+        ask=ask,
+        store=store,
+        problems=problems,
+    )
 
 
 async def _reconcile(parts: _Parts) -> None:
@@ -322,6 +354,7 @@ async def _serve(settings: Settings, parts: _Parts, supervisor: Supervisor) -> N
                 await server.listen_tcp(*settings.metrics_endpoint(), Router(metrics_only))
         except ListenError as exc:
             raise ConfigError(str(exc)) from exc
+        supervisor.spawn("rack", parts.rack.run)
         supervisor.spawn("fetch blocks", parts.fetcher.run)
         supervisor.spawn("watch pools", parts.ownership.watch_pools)
         supervisor.spawn("watch blocks", parts.ownership.watch_blocks)

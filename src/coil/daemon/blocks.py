@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 import structlog
 
 from coil.daemon.inventory import Inventory, OwnedBlock
+from coil.daemon.rack import Rack
 from coil.daemon.steps import (
     CLAIM_CONFIRMED,
     CLAIM_EXPORTED,
@@ -23,7 +24,7 @@ from coil.daemon.steps import (
 )
 from coil.daemon.workers import Workers
 from coil.domain.block import BlockClaim, BlockId
-from coil.domain.names import NodeName, PoolName, RackName
+from coil.domain.names import NodeName, PoolName
 from coil.journal.journal import Journal
 from coil.nodenet.messages import Network
 from coil.nodenet.netlink import NetlinkSocket
@@ -43,7 +44,7 @@ class BlockKeeper:
         self,
         *,
         node: NodeName,
-        rack: RackName | None,
+        rack: Rack,
         store: BlockStore,
         journal: Journal,
         inventory: Inventory,
@@ -103,12 +104,13 @@ class BlockKeeper:
 
         After a claim of unknown outcome the next call only settles that one; call again for more.
         """
+        rack = await self._rack.get_for_claim()
         async with self._changing:
             if self._unsettled:
                 await self._equalise(past_known=True)
                 return
             try:
-                claims = await self._store.claim_blocks(self._node, pool, count, self._rack)
+                claims = await self._store.claim_blocks(self._node, pool, count, rack)
             except StoreUnavailable:
                 self._unsettled = True
                 raise

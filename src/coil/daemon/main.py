@@ -30,6 +30,11 @@ DEFAULT_RACK_FILE = Path("/etc/coil/rack")
 @node_name_option
 @click.option("--rack", default="", help="This node's rack. [default: none, or --rack-file's]")
 @click.option(
+    "--rack-label",
+    default="",
+    help="Label of this node in Kubernetes that names its rack. [default: none]",
+)
+@click.option(
     "--rack-file",
     type=click.Path(path_type=Path),
     default=DEFAULT_RACK_FILE,
@@ -147,10 +152,13 @@ def read_settings(**options: Any) -> Settings:
     )
     name = options.pop("node_name")
     mode = GcMode(options.pop("gc"))
-    rack = _read_rack(options.pop("rack"), options.pop("rack_file"))
+    rack, file = options.pop("rack"), options.pop("rack_file")
+    # A flag is for this node alone; a label, where there are labels, is the operator's word.
+    if rack:
+        options["rack_label"] = ""
     return Settings(
         node_name=_node_name(name),
-        rack=rack,
+        rack=None if options["rack_label"] else _read_rack(rack, file),
         tables=tables,
         sockets=sockets,
         gc=mode,

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from coil.daemon.inventory import Inventory
 from coil.process.problems import Problems
+from coil.store.contract import BlockStore
 
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_KINDS = ("kernel", "store", "journal", "attachment", "node name")
+_KINDS = ("kernel", "store", "journal", "attachment", "pool", "node name", "rack")
 """Of what there can be problems."""
 
 
 class Metrics:
-    """Counters of requests, and gauges read off the inventory when somebody asks."""
+    """Counters of requests, and gauges read off what is known when somebody asks."""
 
-    def __init__(self, inventory: Inventory, problems: Problems) -> None:
+    def __init__(self, inventory: Inventory, problems: Problems, store: BlockStore) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "coil_cni_requests",
@@ -36,7 +37,7 @@ class Metrics:
             registry=self._registry,
         )
         ProcessCollector(registry=self._registry)
-        self._registry.register(_InventoryCollector(inventory, problems))
+        self._registry.register(_StateCollector(inventory, problems, store))
 
     def count(self, command: str, code: int, seconds: float) -> None:
         """One CNI request was answered."""
@@ -48,12 +49,13 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class _InventoryCollector(Collector):
-    """Reads the inventory; nothing is counted twice."""
+class _StateCollector(Collector):
+    """Reads what is known elsewhere; nothing is counted twice."""
 
-    def __init__(self, inventory: Inventory, problems: Problems) -> None:
+    def __init__(self, inventory: Inventory, problems: Problems, store: BlockStore) -> None:
         self._inventory = inventory
         self._problems = problems
+        self._store = store
 
     def collect(self) -> Iterator[Metric]:
         blocks = GaugeMetricFamily("coil_blocks", "Blocks this node owns", labels=["pool"])
@@ -80,4 +82,8 @@ class _InventoryCollector(Collector):
             problems.add_metric([kind], self._problems.count(kind))
         attachments = GaugeMetricFamily("coil_attachments", "Attachments this node holds")
         attachments.add_metric([], len(self._inventory.attachments))
-        return iter((blocks, addresses, attachments, problems))
+        conflicts = CounterMetricFamily(
+            "coil_store_conflicts", "Claims that others were quicker than", labels=["op"]
+        )
+        conflicts.add_metric(["claim"], self._store.conflicts)
+        return iter((blocks, addresses, attachments, problems, conflicts))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from coil import __version__
 from coil.daemon.inventory import Inventory
+from coil.daemon.rack import Rack
 from coil.daemon.settings import Settings
 from coil.daemon.workers import Workers
 from coil.domain.node import BlockReport, Holder, NodeRecord
@@ -21,12 +22,19 @@ class Presence:
     """Holds this node's name in the store."""
 
     def __init__(
-        self, settings: Settings, *, store: NodeStore, workers: Workers, inventory: Inventory
+        self,
+        settings: Settings,
+        *,
+        store: NodeStore,
+        workers: Workers,
+        inventory: Inventory,
+        rack: Rack,
     ) -> None:
         self._settings = settings
         self._store = store
         self._workers = workers
         self._inventory = inventory
+        self._rack = rack
         self._holder = _holder(settings.state_dir)
 
     async def hold_name(self) -> None:
@@ -36,7 +44,7 @@ class Presence:
             name=self._settings.node_name,
             holder=self._holder,
             version=__version__,
-            rack=self._settings.rack,
+            rack=await self._rack.get(),
             addresses=addresses,
             seen=int(time.time()),
             blocks=self._reports(),

@@ -8,6 +8,7 @@ from pathlib import Path
 from coil.daemon.collect import GcMode
 from coil.domain.errors import ConfigError
 from coil.domain.names import NodeName, RackName
+from coil.kube.labels import parse_label_key
 from coil.nodenet.plan import Tables
 from coil.program import parse_endpoint
 from coil.speakers.pulse import Sockets
@@ -29,6 +30,8 @@ class Settings:
     node_name: NodeName
     rack: RackName | None = None
     """Blocks are taken from its ranges."""
+    rack_label: str = ""
+    """Key of the label of this node's Node object in Kubernetes that has the rack's name."""
     store: str = DEFAULT_STORE
     socket: Path = DEFAULT_SOCKET
     state_dir: Path = DEFAULT_STATE_DIR
@@ -55,6 +58,8 @@ class Settings:
             raise ConfigError("period must be positive")
         if self.metrics_addr:
             self.metrics_endpoint()
+        if self.rack_label:
+            parse_label_key(self.rack_label)
         if self.sockets.gobgp and not self.sockets.gobgp.startswith("unix:"):
             parse_endpoint("gobgp", self.sockets.gobgp)
 

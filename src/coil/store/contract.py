@@ -74,6 +74,9 @@ class PoolStore(Protocol):
 class BlockStore(Protocol):
     """Claims on blocks."""
 
+    conflicts: int
+    """Claims of this client that brought less than was free: others took it meanwhile."""
+
     async def claim_blocks(
         self, node: NodeName, pool: PoolName, count: int, rack: RackName | None = None
     ) -> list[BlockClaim]:

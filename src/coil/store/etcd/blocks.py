@@ -49,7 +49,7 @@ class EtcdBlocks(EtcdSearch):
     """See module, and ``coil.store.contract.BlockStore`` for what is promised."""
 
     conflicts: int = 0
-    """Claims of this client that brought less than was free: others took it meanwhile."""
+    """See the contract."""
 
     async def claim_blocks(
         self, node: NodeName, pool: PoolName, count: int, rack: RackName | None = None

@@ -45,6 +45,9 @@ class SqliteStore:
     Not to be used in a process forked after it was made. Several may be open on one file.
     """
 
+    conflicts = 0
+    """See the contract: none, ever. A claim looks and takes in one transaction."""
+
     def __init__(self, path: Path, *, busy_seconds: float = _BUSY_SECONDS) -> None:
         self.path = path
         self._session = Session(path, busy_seconds=busy_seconds)
