@@ -89,7 +89,7 @@ def test_a_block_is_fetched_before_the_last_address_is_gone(machines):
     for n, pod in enumerate(pods):
         machine.add(f"c{n}", pod)
     until(lambda: len(machine.claims()) == 2, "the spare block is there")
-    assert len(machine.routes(119)) == 2
+    until(lambda: len(machine.routes(119)) == 2, "it is announced")
 
 
 def burst(machine, size):

@@ -107,7 +107,10 @@ def test_no_add_and_no_del_fails_while_coild_is_killed_at_random(machine):
     assert [f for client in clients for f in client.failures] == []
     assert violations([h for client in clients for h in client.holds], 130) == []
     assert is_clean(machine)
-    assert set(machine.routes(119)) == {b["networks"][0] for b in machine.claims()}
+    until(
+        lambda: set(machine.routes(119)) == {b["networks"][0] for b in machine.claims()},
+        "what is announced is what is owned",
+    )
     assert all(dev == "unreachable" for dev in machine.routes(116).values())
 
 

@@ -136,36 +136,21 @@ def test_a_node_loses_its_power_and_its_blocks_and_comes_back(lab):
     churn.check()
 
 
-def test_a_node_loses_its_cable_and_its_blocks_and_fences_itself(lab):
+SILENCES = {
+    "cable": lambda lab: without_cable(lab, "tor2", "r2n2"),
+    "bird killed": lambda lab: without_bird(lab, "r2n2", How.KILL),
+    "bird hangs": lambda lab: without_bird(lab, "r2n2", How.SUSPEND),
+}
+
+
+@pytest.mark.parametrize("silence", SILENCES)
+def test_a_node_that_nobody_hears_loses_its_blocks_and_fences_itself(lab, silence):
     """It runs all the while, and nobody tells it that it is taken for gone."""
     one, other = lab.add_pod("a", "r1n1"), lab.add_pod("b", "r2n1")
     with storm(lab, TIGHT) as churn, pings(one, other) as packets:
         churn.wait_more_on("r2n2", 3)
         watcher, lost = churn.nodes["r1n1"], churn.nodes["r2n2"]
-        with without_cable(lab, "tor2", "r2n2"):
-            blocks = lost.exported()
-            assert blocks
-            until(lambda: not lost.exported(), "it withdraws what nobody can hear")
-            until(lambda: not blocks_of(watcher, "r2n2"), "its blocks are taken", 60)
-            taken_by_others(churn, "r2n2", blocks)
-            churn.wait_more(10)
-        until(lambda: alive(watcher) == set(churn.nodes), "it is back", 60)
-        churn.wait_more_on("r2n2", 5, seconds=60)
-        churn.end()
-        churn.check_settled()
-    assert packets.unharmed
-    assert churn.refused(11) == []
-    churn.check()
-
-
-@pytest.mark.parametrize("how", How)
-def test_a_node_loses_its_routing_daemon_and_its_blocks_and_fences_itself(lab, how):
-    """Its kernel has all routes still, and nobody answers."""
-    one, other = lab.add_pod("a", "r1n1"), lab.add_pod("b", "r2n1")
-    with storm(lab, TIGHT) as churn, pings(one, other) as packets:
-        churn.wait_more_on("r2n2", 3)
-        watcher, lost = churn.nodes["r1n1"], churn.nodes["r2n2"]
-        with without_bird(lab, "r2n2", how):
+        with SILENCES[silence](lab):
             blocks = lost.exported()
             assert blocks
             until(lambda: not lost.exported(), "it withdraws what nobody can hear", 60)
