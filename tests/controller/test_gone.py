@@ -178,7 +178,7 @@ def test_another_replica_goes_on_where_the_leader_ended(cluster, controllers, nu
         first.signal(signal.SIGCONT)
         until(lambda: first.status().get("leading") is False, "the first stands by")
     assert second.leads
-    assert collected(first, second) == ["n0"]
+    until(lambda: collected(first, second) == ["n0"], "it says so")
     assert not first.events("block taken back")
 
 
