@@ -11,12 +11,16 @@ from bench.rig import PLUGIN, Rig, Times, ratio
 BARE = Path(__file__).with_name("bare.py")
 
 
+_MANY = 15
+"""Rounds, where one differs from the next by a tenth and what is asked for is less."""
+
+
 def sequential(rig: Rig, rounds: int) -> None:
     """ADD and DEL one after another, coil and ptp in turn."""
     pods = rig.need_pods(40)
     adds, duals, walls = [], [], {"add": [], "del": [], "ptp": [], "ptpdel": []}
     p99 = []
-    for _round in range(rounds):
+    for _round in range(max(rounds, _MANY)):
         ours = rig.launch("seq", rig.coil(), "ADD", pods)
         gone = rig.launch("paced", rig.coil(), "DEL", pods)
         dual = rig.launch("seq", rig.coil("dual"), "ADD", pods)
@@ -39,10 +43,10 @@ def sequential(rig: Rig, rounds: int) -> None:
 
 
 def removal(rig: Rig, rounds: int) -> None:
-    """DEL and a bare removal, in turn. One round differs from the next by a tenth: many, pooled."""
+    """DEL and a bare removal, in turn, pooled."""
     pods = rig.need_pods(40)
     ours, bare = [], []
-    for _round in range(max(rounds, 15)):
+    for _round in range(max(rounds, _MANY)):
         rig.launch("seq", rig.coil(), "ADD", pods)
         ours += rig.launch("paced", rig.coil(), "DEL", pods).each
         bare += bare_removals(rig, pods).each
