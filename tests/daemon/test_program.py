@@ -104,6 +104,7 @@ def test_a_rack_by_a_label_needs_kubernetes(tmp_path):
     )
     assert done.returncode == 78
     assert "this is no pod of Kubernetes with a service account" in done.stderr
+    assert "name the rack by --rack or --rack-file" in done.stderr
 
 
 def test_an_unknown_key_of_the_file_is_named(tmp_path):

@@ -319,7 +319,13 @@ def _rack(settings: Settings, store: Store, problems: Problems) -> Rack:
         from coil.kube.client import KubeClient
         from coil.kube.nodes import find_node_label
 
-        client = KubeClient.in_cluster()
+        try:
+            client = KubeClient.in_cluster()
+        except ConfigError as exc:
+            raise ConfigError(
+                f"rack-label {settings.rack_label} cannot be asked for: {exc.message}; name the "
+                "rack by --rack or --rack-file"
+            ) from exc
         ask = partial(find_node_label, client, settings.node_name, settings.rack_label)
     return Rack(
         node=settings.node_name,

@@ -28,7 +28,9 @@ DEFAULT_RACK_FILE = Path("/etc/coil/rack")
 
 @program("coild")
 @node_name_option
-@click.option("--rack", default="", help="This node's rack. [default: none, or --rack-file's]")
+@click.option(
+    "--rack", default="", help="This node's rack. [default: by --rack-label, else --rack-file]"
+)
 @click.option(
     "--rack-label",
     default="",

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+import ssl
+import subprocess
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from coil.domain.errors import ConfigError
 from coil.domain.names import NodeName
+from coil.kube.client import KubeClient
 from coil.kube.errors import KubeUnavailable
 from coil.kube.labels import parse_label_key
 from coil.kube.nodes import find_node_label
@@ -17,23 +22,59 @@ from coil.kube.nodes import find_node_label
 RACK = "topology.kubernetes.io/rack"
 
 
-@dataclass
-class Server:
-    """What an API server answers to one GET."""
+@pytest.fixture(scope="module")
+def account(tmp_path_factory):
+    """A pod's folder, and beside it the certificate that its server is known by."""
+    folder = tmp_path_factory.mktemp("account")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "2", "-subj", "/CN=x", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", folder / "key", "-out", folder / "ca.crt"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    (folder / "token").write_text("secret\n")
+    return folder
 
-    answer: object
-    asked: str = ""
 
-    async def get(self, path):
-        self.asked = path
-        return json.loads(json.dumps(self.answer))
+@contextmanager
+def server(account, answer, asked):
+    """An HTTPS server that gives this answer to each GET, and notes what it was asked and how."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.path, self.headers["Authorization"]))
+            body = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_words):
+            pass
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(account / "ca.crt", account / "key")
+    with HTTPServer(("127.0.0.1", 0), Handler) as made:
+        made.socket = context.wrap_socket(made.socket, server_side=True)
+        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield KubeClient("127.0.0.1", made.server_port, account)
+        finally:
+            made.shutdown()
+            thread.join()
 
 
-def find(answer):
-    server = Server(answer)
-    found = asyncio.run(find_node_label(server, NodeName("n0"), RACK))
-    assert server.asked == "/api/v1/nodes/n0"
-    return found
+def find(account, answer):
+    asked = []
+    with server(account, answer, asked) as client:
+        try:
+            return asyncio.run(find_node_label(client, NodeName("n0"), RACK))
+        finally:
+            assert asked == [("/api/v1/nodes/n0", "Bearer secret")]
 
 
 @pytest.mark.parametrize(
@@ -46,14 +87,14 @@ def find(answer):
         ({"name": "n0"}, ""),
     ],
 )
-def test_a_label_is_found_or_empty(metadata, value):
-    assert find({"kind": "Node", "metadata": metadata}) == value
+def test_a_label_is_found_or_empty(account, metadata, value):
+    assert find(account, {"kind": "Node", "metadata": metadata}) == value
 
 
 @pytest.mark.parametrize("answer", [{"kind": "Status"}, {}, [], None, "Node"])
-def test_what_is_no_node_is_refused(answer):
+def test_what_is_no_node_is_refused(account, answer):
     with pytest.raises(KubeUnavailable, match="n0 is no Node object"):
-        find(answer)
+        find(account, answer)
 
 
 @pytest.mark.parametrize("key", [RACK, "rack", "a/b", "example.com/Rack_1.x", "a" * 63])
