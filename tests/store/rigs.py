@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import secrets
@@ -24,6 +25,10 @@ from coil.store.open import open_store
 
 SOURCE = Path(coil.store.__file__).parents[2]
 SCRIPT = Path(__file__).with_name("client.py")
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # renameat2(2)
 
 
 class Rig(Protocol):
@@ -63,13 +68,19 @@ class SqliteRig:
         return await open_store(self.url)
 
     def suspend(self) -> None:
-        self.directory.rename(self.away)
-        self.directory.touch()
+        self.away.touch()
+        _exchange(self.directory, self.away)
 
     def resume(self) -> None:
         if self.away.exists():
-            self.directory.unlink()
-            self.away.rename(self.directory)
+            _exchange(self.directory, self.away)
+            self.away.unlink()
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swap two names in one step: a client that tries again would make what it does not find."""
+    if _LIBC.renameat2(_AT_FDCWD, bytes(one), _AT_FDCWD, bytes(other), _RENAME_EXCHANGE):
+        raise OSError(ctypes.get_errno(), f"cannot exchange {one} and {other}")
 
 
 @contextmanager
