@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import re
-import signal
 import socket
 import sys
 import termios
@@ -43,14 +41,6 @@ def agrees(machine):
 
 def problems(machine):
     return [row["kind"] for row in machine.ask("/status")["problems"]]
-
-
-def pause(machine):
-    os.kill(machine._process.pid, signal.SIGSTOP)
-
-
-def resume(machine):
-    os.kill(machine._process.pid, signal.SIGCONT)
 
 
 @contextmanager
@@ -152,13 +142,13 @@ def test_a_node_that_was_paused_gives_nothing_of_what_it_lost_meanwhile(cluster,
     paused, other = cluster.node(pool=TINY), cluster.node()
     paused.add("c1", pods())
     (block,) = exported(paused)
-    pause(paused)
+    paused.suspend()
     until(lambda: not other.nodes()["n0"], "the lease has ended")
     other.ctl("node", "release", "n0", "--yes")
     until(lambda: other.cni("ADD", "c1", pods()).status == 0, "the other node has the block")
     assert exported(other) == {block}
     waiting = paused.spawn("ADD", "c2", pods(), timeout=5)
-    resume(paused)
+    paused.resume()
     out, _ = waiting.communicate(timeout=30)
     assert '"code": 11' in out
     assert exported(paused) == set()
@@ -170,10 +160,10 @@ def test_however_short_a_pause_was_the_store_is_asked_after_it(cluster, pods):
     paused, other = cluster.node(pool=TINY, period=30), cluster.node()
     paused.add("c1", pods())
     with begun_add(paused, "c2", pods()) as finish:
-        pause(paused)
+        paused.suspend()
         other.ctl("node", "release", "n0", "--yes", "--force")
         until(lambda: other.cni("ADD", "c1", pods()).status == 0, "the other node has the block")
-        answer = finish(meanwhile=lambda: resume(paused))
+        answer = finish(meanwhile=paused.resume)
     assert answer["code"] == 11
     assert exported(paused) == set()
 
@@ -184,10 +174,10 @@ def test_a_long_pause_that_is_settled_is_forgotten(cluster, pods):
     machine.add("c0", pods())
 
     def stand_still(seconds):
-        pause(machine)
+        machine.suspend()
         over = time.monotonic() + seconds
         until(lambda: time.monotonic() > over, "it stood still", seconds + 5)
-        resume(machine)
+        machine.resume()
 
     stand_still(9)
     machine.add("c1", pods())
@@ -248,10 +238,10 @@ def test_a_node_that_reached_nobody_for_a_while_announces_what_is_still_its_own(
 
 
 def hang(cluster, machine):
-    pause(machine)
+    machine.suspend()
     cluster.unplug(machine)
     until(lambda: not alive(cluster, machine), "the lease has ended", 20)
-    resume(machine)
+    machine.resume()
 
 
 def be_dead(cluster, machine):

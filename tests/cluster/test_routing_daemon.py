@@ -10,6 +10,7 @@ import pytest
 
 from coil.lab.errors import LabError
 from coil.lab.host import end
+from coil.lab.suspend import resume, suspend
 from coil.lab.wait import until
 from coil.speakers.bird import ask_bird
 from coil.speakers.errors import SpeakerError
@@ -49,20 +50,23 @@ class Bird:
             return True
         return False
 
-    def signal(self, number):
-        self._process.send_signal(number)
-        if number == signal.SIGKILL:
+    def fail(self, number):
+        if number is signal.SIGSTOP:
+            suspend(self._process.pid)
+        else:
+            self._process.kill()
             self._process.wait(10)
 
     def go_on(self):
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGCONT)
+            resume(self._process.pid)
         else:
             self.start()
 
     def end(self):
         if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
+            if self._process.poll() is None:
+                resume(self._process.pid)
             end(self._process)
 
 
@@ -100,7 +104,7 @@ def test_a_node_that_nobody_hears_any_more_asks_before_it_announces_again(cluste
     lost.add("c1", pods())
     (block,) = exported(lost)
     with bird_of(cluster, lost) as bird:
-        bird.signal(how)
+        bird.fail(how)
         cluster.cut(lost)
         until(lambda: not exported(lost), "the node that nobody hears withdraws")
         assert "the routing daemon does not answer" in lost.log.read_text()
@@ -127,7 +131,7 @@ def test_what_is_still_its_own_is_announced_again(cluster, pods):
     machine.add("c1", pods())
     before = exported(machine)
     with bird_of(cluster, machine) as bird:
-        bird.signal(signal.SIGKILL)
+        bird.fail(signal.SIGKILL)
         cluster.cut(machine)
         until(lambda: not exported(machine), "the node that nobody hears withdraws")
         bird.start()
@@ -141,7 +145,7 @@ def test_a_dead_daemon_alone_withdraws_nothing(cluster, pods):
     machine.add("c1", pods())
     before = exported(machine)
     with bird_of(cluster, machine) as bird:
-        bird.signal(signal.SIGKILL)
+        bird.fail(signal.SIGKILL)
         stays_exported(machine, before, 2 * PATIENCE)
 
 
@@ -153,7 +157,7 @@ def test_a_daemon_that_restarts_while_the_store_is_away_is_not_lost(cluster, pod
         cluster.cut(machine)
         until(lambda: away(machine), "the cut is noticed")
         for _ in range(3):
-            bird.signal(signal.SIGKILL)
+            bird.fail(signal.SIGKILL)
             bird.start()
             stays_exported(machine, before, PATIENCE)
         machine.add("c2", pods())
@@ -165,7 +169,7 @@ def test_the_socket_of_a_daemon_that_makes_no_routes_here_says_nothing(cluster, 
     machine.add("c1", pods())
     before = exported(machine)
     with bird_of(cluster, machine) as bird:
-        bird.signal(signal.SIGKILL)
+        bird.fail(signal.SIGKILL)
         machine.host.run("ip", "route", "flush", "proto", "bird")
         machine.host.run("ip", "route", "replace", "default", "via", "172.31.0.2")
         cluster.cut(machine)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from cluster.conftest import cluster
 from coil.lab.host import cable, end
 from coil.lab.host import host as new_host
 from coil.lab.node import PROGRAMS
+from coil.lab.suspend import resume, suspend
 from coil.lab.wait import until
 from daemon.conftest import machines, pods
 
@@ -63,8 +63,11 @@ class Controller:
         found = [json.loads(line) for line in lines if line.startswith("{")]
         return [each for each in found if each["event"] == event]
 
-    def signal(self, number):
-        os.kill(self.process.pid, number)
+    def fail(self, number):
+        if number is signal.SIGSTOP:
+            suspend(self.process.pid)
+        else:
+            self.kill()
 
     def kill(self):
         self.process.kill()
@@ -72,7 +75,7 @@ class Controller:
 
     def stop(self):
         if self.process is not None and self.process.poll() is None:
-            self.signal(signal.SIGCONT)
+            resume(self.process.pid)
             return end(self.process)
         return self.process and self.process.returncode
 

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from coil.controller import steps
+from coil.lab.suspend import resume
 from coil.lab.wait import until
 from controller.conftest import KILLER
 from daemon.conftest import pool_of
@@ -171,11 +172,11 @@ def test_another_replica_goes_on_where_the_leader_ended(cluster, controllers, nu
     gone, _other = cluster.node(pool=POOL), cluster.node()
     assert first.leads
     assert not second.leads
-    first.signal(number)
+    first.fail(number)
     power_off(cluster, gone)
     until(lambda: gone_from_store(cluster, "n0"), "the node is collected")
     if number is signal.SIGSTOP:
-        first.signal(signal.SIGCONT)
+        resume(first.process.pid)
         until(lambda: first.status().get("leading") is False, "the first stands by")
     assert second.leads
     until(lambda: collected(first, second) == ["n0"], "it says so")

@@ -12,6 +12,7 @@ import signal
 import sys
 
 from coil.daemon import main as coild
+from coil.lab.suspend import suspend
 from coil.process import logging
 
 
@@ -24,7 +25,7 @@ def main() -> None:
         if reached == name:
             left -= 1
             if left == 0 and other:
-                os.kill(int(other[0]), signal.SIGSTOP)
+                suspend(int(other[0]))
             elif left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import resource
-import signal
 import socket
 import stat
 import subprocess
@@ -250,10 +249,10 @@ def test_a_store_that_cannot_be_read_is_a_problem_and_no_more(machine):
     machine.start("--period=0.3")
     store, away = machine.directory / "store.db", machine.directory / "away.db"
     # A coild that runs sees at once that there is none, and makes one.
-    os.kill(machine._process.pid, signal.SIGSTOP)
+    machine.suspend()
     store.rename(away)
     store.mkdir()
-    os.kill(machine._process.pid, signal.SIGCONT)
+    machine.resume()
     until(
         lambda: "store" in [p["kind"] for p in machine_status(machine)["problems"]],
         "the problem is shown",

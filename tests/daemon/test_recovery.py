@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sqlite3
 
 import pytest
@@ -308,7 +307,7 @@ def test_a_journal_of_another_node_is_refused(machine):
 def test_an_add_whose_plugin_was_killed_does_not_outlive_its_del(machine):
     """coild is stopped so that both requests wait in its socket, in order."""
     pod = machine.pods()
-    machine._process.send_signal(signal.SIGSTOP)
+    machine.suspend()
     try:
         adding = machine.spawn("ADD", "a", pod)
         until(lambda: sent(adding.pid), "the plugin has sent its request")
@@ -318,7 +317,7 @@ def test_an_add_whose_plugin_was_killed_does_not_outlive_its_del(machine):
         deleting = machine.spawn("DEL", "a", pod)
         until(lambda: sent(deleting.pid), "the DEL is sent")
     finally:
-        machine._process.send_signal(signal.SIGCONT)
+        machine.resume()
     deleting.communicate(timeout=20)
     assert deleting.returncode == 0
     assert machine.used() == {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 from coil.lab.wait import until
 
 SOON = 10.0
@@ -18,11 +16,11 @@ def sent(pid):
 
 def changed_while_waiting(machine, change, *cni, **more):
     """The plugin's answer to a request that waited in coild's socket during a change."""
-    machine._process.send_signal(signal.SIGSTOP)
+    machine.suspend()
     try:
         asking = machine.spawn(*cni, **more)
         until(lambda: sent(asking.pid), "the plugin has sent its request")
         change()
     finally:
-        machine._process.send_signal(signal.SIGCONT)
+        machine.resume()
     return machine.reply(asking)

@@ -10,6 +10,7 @@ from coil.lab.frr import Frr
 from coil.lab.gobgp import GobgpRouter
 from coil.lab.host import host as new_host
 from coil.lab.host import run
+from coil.lab.wait import until
 from coil.routing.model import Neighbour, Role, Router, Timers
 
 LINKS4 = IPv4Network("172.30.0.0/16")
@@ -21,7 +22,8 @@ PATIENT = Timers(hold=90, keepalive=30)
 class Member:
     """A router to be: its host, loopbacks, and the neighbours its links made."""
 
-    def __init__(self, name, role, asn, host, number):
+    def __init__(self, fabric, name, role, asn, host, number):
+        self.fabric = fabric
         self.name, self.role, self.asn, self.host = name, role, asn, host
         self.loopbacks = (IPv4Address(f"10.0.0.{number}"), IPv6Address(f"fd00::{number}"))
         self.neighbours = []
@@ -62,8 +64,26 @@ class Member:
             self.host.run("ip", family, "route", "del", network, "table", table)
 
     def silence(self, ifname):
-        """Let nothing through a link any more; it stays up, so only silence tells."""
+        """Let nothing through a link any more; it stays up, so only silence tells.
+
+        BFD must have come up (RFC 5882, 4.1: until then it tells nobody anything).
+        """
+        for here, there in ((self, ifname), (self.fabric.members[ifname], self.name)):
+            until(lambda h=here, t=there: h.watches(t), f"BFD from {here.name} to {there}", 30)
         self._filter("-I", ifname)
+
+    def watches(self, ifname):
+        """Whether BFD, where its daemon speaks it, is up to a neighbour in every family."""
+        neighbours = {str(n.address) for n in self.neighbours if n.name == ifname}
+        if isinstance(self.daemon, Bird):
+            rows = self.daemon.ctl("show", "bfd", "sessions", check=False).stdout.splitlines()
+            up = {row.split()[0] for row in rows if row.split()[2:3] == ["Up"]}
+        elif isinstance(self.daemon, Frr):
+            peers = json.loads(self.daemon.vtysh("-c", "show bfd peers json").stdout)
+            up = {peer["peer"] for peer in peers if peer["status"] == "up"}
+        else:
+            return True
+        return self.daemon.router.bfd is None or neighbours <= up
 
     def unsilence(self, ifname):
         self._filter("-D", ifname)
@@ -86,7 +106,7 @@ class Fabric:
 
     def add(self, name, role, asn, host=None):
         host = host or self._stack.enter_context(new_host(f"coil-{name}"))
-        member = Member(name, Role(role), asn, host, len(self.members) + 1)
+        member = Member(self, name, Role(role), asn, host, len(self.members) + 1)
         for key in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
             host.run("sysctl", "-qw", f"net/{key}=1")
         for key in ("ipv4/fib_multipath_hash_policy", "ipv6/fib_multipath_hash_policy"):

@@ -6,11 +6,9 @@ no IPv6 routes from another table than main. tor2 runs BIRD.
 
 from __future__ import annotations
 
-import os
-import signal
-
 import pytest
 
+from coil.lab.suspend import resume, suspend
 from coil.lab.wait import until
 from coil.speakers.pulse import Sockets, find_silent
 from routing.fabric import PATIENT
@@ -98,9 +96,9 @@ def test_a_bgpd_that_hangs_is_silent_and_so_count_its_routes_in_the_kernel(fabri
     protocols = {route["protocol"] for route in node.host.ip("route") if "nexthops" in route}
     assert protocols == {"bgp"}  # 186
     assert find_silent(sockets) == frozenset()
-    os.kill(bgpd, signal.SIGSTOP)
+    suspend(bgpd)
     try:
         assert find_silent(sockets) == {186}
     finally:
-        os.kill(bgpd, signal.SIGCONT)
+        resume(bgpd)
     until(lambda: find_silent(sockets) == frozenset(), "it answers again")

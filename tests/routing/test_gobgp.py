@@ -6,7 +6,6 @@ BFD on. tor2 runs BIRD.
 
 from __future__ import annotations
 
-import signal
 import subprocess
 from contextlib import ExitStack
 from ipaddress import ip_network
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from coil.lab.etcd import free_ports
+from coil.lab.suspend import resume, suspend
 from coil.lab.wait import until
 from coil.routing.model import Timers
 from coil.speakers.bgp import INCOMPLETE
@@ -169,10 +169,10 @@ def test_a_gobgpd_that_hangs_is_silent():
     with subprocess.Popen(["gobgpd", "--api-hosts", sockets.gobgp]) as gobgpd:
         try:
             until(lambda: not find_silent(sockets), "it answers")
-            gobgpd.send_signal(signal.SIGSTOP)
+            suspend(gobgpd.pid)
             assert find_silent(sockets) == {186}
-            gobgpd.send_signal(signal.SIGCONT)
-            assert not find_silent(sockets)
+            resume(gobgpd.pid)
+            until(lambda: not find_silent(sockets), "it answers again")
         finally:
             gobgpd.kill()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from coil.lab.errors import LabError
 from coil.lab.host import Host, end, run
+from coil.lab.suspend import resume, suspend
 from coil.lab.wait import until
 
 _READY_SECONDS = 30.0
@@ -121,19 +121,13 @@ class EtcdMember:
 
     def suspend(self) -> None:
         """It keeps silent from now on, as a host does that hangs."""
-        self._signal(signal.SIGSTOP)
-        # The signal is on its way: threads on other processors may serve a call or two yet.
-        until(self._is_still, f"etcd {self.name} stands still", _READY_SECONDS)
-
-    def _is_still(self) -> bool:
-        tasks = Path(f"/proc/{self.pid}/task").glob("*/stat") if self.pid else ()
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread has ended
-            return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
-        return False
+        if self.pid is not None:
+            suspend(self.pid)
 
     def resume(self) -> None:
         """It goes on. Idempotent."""
-        self._signal(signal.SIGCONT)
+        if self.pid is not None:
+            resume(self.pid)
 
     def kill(self) -> None:
         """End it with SIGKILL."""
@@ -146,10 +140,6 @@ class EtcdMember:
         if self._process is not None:
             self.resume()
             end(self._process)
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self.pid is not None:
-            os.kill(self.pid, number)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from coil.lab.errors import LabError
 from coil.lab.host import Host, end
+from coil.lab.suspend import resume, suspend
 from coil.lab.wait import until
 from coil.process.unix_http import request
 
@@ -69,6 +70,16 @@ class Node:
         """Wait until coild has ended by itself; its exit status."""
         process = self._process
         return process.wait(30) if process is not None else 0
+
+    def suspend(self) -> None:
+        """Coild does nothing more until it is let go on."""
+        if self._process is not None:
+            suspend(self._process.pid)
+
+    def resume(self) -> None:
+        """Coild goes on. Idempotent."""
+        if self._process is not None:
+            resume(self._process.pid)
 
     def kill(self) -> None:
         """End coild with SIGKILL."""

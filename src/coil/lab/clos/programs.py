@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coil.lab.host import Host
+from coil.lab.suspend import is_suspended
 from coil.lab.wait import until
 
 _PROC = Path("/proc")
@@ -120,7 +121,7 @@ def _read(pid: int, host: Host) -> list[Program]:
         return []
     name = text[text.index("(") + 1 : text.rindex(")")]
     state = text[text.rindex(")") + 2]
-    return [Program(pid, name, state == "T", host)] if state not in "ZX" else []
+    return [Program(pid, name, is_suspended(pid), host)] if state not in "ZX" else []
 
 
 def _place(pid: int) -> tuple[int, int] | None:
