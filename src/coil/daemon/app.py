@@ -258,7 +258,9 @@ def _ownership(base: _Base, keeper: BlockKeeper, fetcher: BlockFetcher) -> Owner
         inventory=base.inventory,
         journal=base.journal,
         workers=base.workers,
+        locks=base.locks,
         tables=settings.tables,
+        problems=base.problems,
     )
     return Ownership(
         node=settings.node_name,

@@ -203,6 +203,8 @@ class BlockKeeper:
     async def _restore(self) -> None:
         wanted: dict[PoolName, list[int]] = {}
         for block_id in self._inventory.blocks:
+            if block_id.pool in self._inventory.conflicts:  # what it was is no more
+                continue
             wanted.setdefault(block_id.pool, []).append(block_id.index)
         for pool, indexes in wanted.items():
             claims = await self._store.reclaim_blocks(self._node, pool, sorted(indexes))
@@ -217,7 +219,7 @@ class BlockKeeper:
         known = self._inventory.blocks.get(claim.id)
         if known is not None and known.claim.revision == claim.revision:
             return
-        if claim.id.pool not in self._inventory.pools:
+        if claim.id.pool not in self._inventory.pools or claim.id.pool in self._inventory.conflicts:
             _log.error("block of an unknown pool", block=str(claim.id))
             return
         if known is not None:

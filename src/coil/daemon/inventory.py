@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from coil.domain.allocation import BlockAllocator
 from coil.domain.attachment import Attachment, AttachmentKey
@@ -25,6 +25,7 @@ from coil.domain.names import PoolName
 from coil.domain.pool import Pool
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 
 @dataclass(slots=True)
@@ -49,6 +50,12 @@ class Inventory:
     versions: frozenset[int] = frozenset({4, 6})
     """IP versions this host has: pools of others give nothing here."""
     pools: dict[PoolName, Pool] = field(default_factory=dict)
+    conflicts: dict[PoolName, str] = field(default_factory=dict)
+    """Why pools of the store give nothing here: see ``find_conflicts``."""
+    past: tuple[Network, ...] = ()
+    """What the kernel had of blocks that the journal did not know, when coild started."""
+    past_since: float = 0.0
+    """When that was seen."""
     blocks: dict[BlockId, OwnedBlock] = field(default_factory=dict)
     attachments: dict[AttachmentKey, Attachment] = field(default_factory=dict)
     holders: dict[tuple[BlockId, int], AttachmentKey] = field(default_factory=dict)
@@ -57,8 +64,10 @@ class Inventory:
     """How often ``attachments`` changed."""
 
     def get_pool(self, name: PoolName) -> Pool:
-        """Raises PoolNotFound, InDoubt."""
+        """Raises PoolNotFound, PoolUnfit, InDoubt."""
         pool = self.pools.get(name)
+        if pool is None and name in self.conflicts:
+            raise PoolUnfit(self.conflicts[name], pool=name)
         if pool is None and not self.pools_told:
             raise InDoubt(
                 f"pool {name} is not known yet: the store has not been reached", pool=name
@@ -78,11 +87,13 @@ class Inventory:
         return named if named is not None else self.get_pool(PoolName("default"))
 
     def is_fit(self, pool: Pool) -> bool:
-        """Whether this host has the address families of a pool."""
-        return self.versions.issuperset(pool.families)
+        """Whether a pool may give addresses on this host."""
+        return pool.name not in self.conflicts and self.versions.issuperset(pool.families)
 
     def check_fit(self, pool: Pool) -> None:
         """Raises PoolUnfit."""
+        if pool.name in self.conflicts:
+            raise PoolUnfit(self.conflicts[pool.name], pool=pool.name)
         if not self.is_fit(pool):
             raise PoolUnfit(
                 f"pool {pool.name} has IPv6, which is switched off on this host: switch it on "
@@ -91,9 +102,9 @@ class Inventory:
                 pool=pool.name,
             )
 
-    def unfit_pools(self) -> dict[str, str]:
+    def unfit_pools(self) -> dict[PoolName, str]:
         """By name, why a pool gives nothing on this host."""
-        found: dict[str, str] = {}
+        found = dict(self.conflicts)
         for pool in self.pools.values():
             try:
                 self.check_fit(pool)
@@ -101,13 +112,27 @@ class Inventory:
                 found[pool.name] = exc.message
         return found
 
+    def remember(self, networks: Iterable[Network]) -> None:
+        """Take in what the kernel has of this node's blocks: of unknown ones it is the past."""
+        unknown = (net for net in networks if self.find_block(net.network_address) is None)
+        self.past, self.past_since = tuple(unknown), self.clock()
+
+    def _has_past(self, block: Block, cool_down: float) -> bool:
+        """Whether pods may have had addresses of a block that is new here, and not long ago."""
+        return self.clock() - self.past_since < cool_down and any(
+            network.version == past.version and network.overlaps(past)
+            for network in block.networks
+            for past in self.past
+        )
+
     def add_block(self, claim: BlockClaim, freed: dict[int, float], *, known: bool) -> OwnedBlock:
         """Take a confirmed claim in. ``known=False``: the past of its addresses is unknown."""
-        block = self.get_pool(claim.id.pool).block(claim.id.index)
+        pool = self.get_pool(claim.id.pool)
+        block = pool.block(claim.id.index)
         used = [offset for held, offset in self.holders if held == claim.id]
         rest = {offset: at for offset, at in freed.items() if offset not in used}
         allocator = BlockAllocator(block.size, used=used, freed=rest)
-        if not known:
+        if not known or self._has_past(block, pool.cool_down):
             allocator.retire_fresh(self.clock())
         owned = OwnedBlock(block, claim, allocator)
         self.blocks[claim.id] = owned
@@ -215,7 +240,40 @@ class Inventory:
 
     def with_pools(self, pools: Iterable[Pool]) -> dict[PoolName, Pool]:
         """What ``pools`` would be with these: one with blocks here is kept in any case."""
-        found = {pool.name: pool for pool in pools}
+        found = {pool.name: pool for pool in pools if pool.name not in self.conflicts}
         for name in {block_id.pool for block_id in self.blocks} - found.keys():
             found[name] = self.pools[name]
         return found
+
+    def find_conflicts(self, pools: Iterable[Pool]) -> dict[PoolName, str]:
+        """By name, why pools cannot be those that this node's blocks and attachments are of.
+
+        A pool never changes but at its end, and no two share an address; a store that was lost and
+        made anew by hand may say otherwise. Its addresses would be given twice.
+        """
+        changed = [pool for pool in pools if self.pools.get(pool.name) != pool]
+        reasons = ((pool, self._find_conflict(pool)) for pool in changed)
+        return {pool.name: reason for pool, reason in reasons if reason}
+
+    def _find_conflict(self, pool: Pool) -> str:
+        for attachment in self.attachments.values():
+            address = attachment.addresses[0]
+            block = pool.find_block(address)
+            place = (block.id, block.find_offset(address)) if block else None
+            held = (attachment.block, attachment.offset)
+            if place != (held if attachment.block.pool == pool.name else None):
+                return _told_conflict(pool, f"container {attachment.key} has {address}", held[0])
+        for owned in self.blocks.values():
+            block = pool.find_block(owned.block.networks[0].network_address)
+            if block != (owned.block if owned.block.pool == pool.name else None):
+                return _told_conflict(pool, f"this node has {owned.block}", owned.block.id)
+        return ""
+
+
+def _told_conflict(pool: Pool, holding: str, block: BlockId) -> str:
+    subnets = " ".join(map(str, pool.subnets))
+    return (
+        f"pool {pool.name} is {subnets} in the store now, but {holding} of block {block} as it "
+        "was before: it gives nothing here until that has gone; delete these pods, or make the "
+        "pool what it was"
+    )

@@ -12,7 +12,7 @@ from coil.daemon.fetch import BlockFetcher
 from coil.daemon.inventory import Inventory
 from coil.daemon.presence import Presence
 from coil.daemon.recover import Recoverer
-from coil.domain.errors import CoilError, NodeNameTaken, PoolExists
+from coil.domain.errors import CoilError, NodeNameTaken, PoolExists, SubnetOverlap
 from coil.domain.names import NodeName
 from coil.domain.pool import Pool
 from coil.journal.errors import JournalError
@@ -70,9 +70,11 @@ class Ownership:
         """Apply pool changes live, for ever."""
         async for pools in self._store.watch_pools():
             try:
-                self._set_pools(pools)
+                await self._set_pools(pools)
             except JournalError as exc:  # the next sync tries again
                 self._problems.put("journal", exc.message)
+            except CoilError as exc:
+                _log.warning("pools are taken in later", reason=exc.message)
         raise RuntimeError("the watch of pools ended")
 
     async def watch_blocks(self) -> None:
@@ -130,10 +132,10 @@ class Ownership:
     async def recover(self) -> None:
         """Take in what the kernel has and the journal does not know; before anything is given.
 
-        Of a new journal this is done by the first sync, when pools are known.
+        Of a new journal this is done as soon as pools are known.
         """
         if self._inventory.pools:
-            await self._recoverer.recover()
+            await self._recoverer.recover(())
 
     async def _sync(self) -> None:
         await self._presence.hold_name()
@@ -142,10 +144,10 @@ class Ownership:
         restore = self._is_remade(known, identity)
         if restore:
             await self._restore_pools()
-        self._set_pools(await self._store.list_pools())
-        if not known:
-            await self._recoverer.recover()
+        await self._set_pools(await self._store.list_pools())
         await self._keeper.sync(restore=restore, past_known=bool(known))
+        if self._inventory.conflicts:  # which end with the blocks that have been lost now
+            await self._set_pools(await self._store.list_pools())
         if known != identity:
             self._journal.set_store_identity(identity)
 
@@ -160,11 +162,16 @@ class Ownership:
             try:
                 await self._store.create_pool(pool)
                 _log.error("store was made anew: pool put back from the journal", pool=pool.name)
-            except PoolExists:
-                continue
+            except (PoolExists, SubnetOverlap) as exc:
+                _log.warning("store was made anew, with pools", reason=exc.message)
 
-    def _set_pools(self, pools: Sequence[Pool]) -> None:
-        """Journal, then memory: one that was not journaled is tried again with the next sync."""
+    async def _set_pools(self, pools: Sequence[Pool]) -> None:
+        """Journal, then memory: one that was not journaled is tried again with the next sync.
+
+        Before anything is claimed of a new one it is known who has addresses of it.
+        """
+        await self._recoverer.recover(pools)
+        self._inventory.conflicts = self._inventory.find_conflicts(pools)
         before, after = self._inventory.pools, self._inventory.with_pools(pools)
         if after != before:
             self._journal.put_pools(after.values())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import TypeVar
 
 import structlog
 
 _log = structlog.get_logger()
+
+S = TypeVar("S", bound=str)
 
 
 class Problems:
@@ -26,15 +29,15 @@ class Problems:
         if self._current.pop((kind, subject), None) is not None:
             _log.info("problem gone", kind=kind, subject=subject)
 
-    def keep(self, kind: str, subjects: set[str]) -> None:
+    def keep(self, kind: str, subjects: Collection[str]) -> None:
         """Of this kind only these subjects may still have one."""
         for found, subject in list(self._current):
             if found == kind and subject not in subjects:
                 self.clear(kind, subject)
 
-    def replace(self, kind: str, messages: Mapping[str, str]) -> None:
+    def replace(self, kind: str, messages: Mapping[S, str]) -> None:
         """Of this kind there are these problems now, by subject, and no others."""
-        self.keep(kind, set(messages))
+        self.keep(kind, messages.keys())
         for subject, message in messages.items():
             self.put(kind, message, subject)
 
