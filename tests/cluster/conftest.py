@@ -64,6 +64,17 @@ class Cluster:
         """The node's only cable carries nothing, and with it its routes are gone."""
         machine.host.run("ip", "link", "set", f"up{self.nodes.index(machine)}", "down")
 
+    def blind(self, machine):
+        """Every packet of the node's cable is lost, both ways, and both ends stay up."""
+        self._tc(machine, "replace", "blackhole")
+
+    def unblind(self, machine):
+        self._tc(machine, "delete")
+
+    def _tc(self, machine, verb, *queue):
+        for host in (machine.host, self.member.host):
+            host.run("tc", "qdisc", verb, "dev", f"up{self.nodes.index(machine)}", "root", *queue)
+
     def plug(self, machine):
         number = self.nodes.index(machine)
         machine.host.run("ip", "link", "set", f"up{number}", "up")

@@ -223,6 +223,29 @@ def test_a_node_that_reaches_nobody_gives_nothing_and_asks_before_it_announces_a
     assert lost.cni("ADD", "c3", pods(), timeout=3).code == 11
 
 
+def test_a_gateway_that_is_lost_without_a_sign_is_no_way_out(cluster, pods):
+    """The route by it is an administrator's, and stays."""
+    lost, other = cluster.node(pool=TINY), cluster.node()
+    lost.add("c1", pods())
+    (block,) = exported(lost)
+    cluster.blind(lost)
+    until(lambda: not exported(lost), "the node that reaches nobody withdraws", 60)
+    assert lost.host.ip("route", "show", "default")
+    assert "no gateway answers" in lost.log.read_text()
+    until(lambda: not other.nodes()["n0"], "the lease has ended")
+    other.ctl("node", "release", "n0", "--yes")
+    until(lambda: other.cni("ADD", "c1", pods()).status == 0, "the other node has the block")
+    assert exported(other) == {block}
+    refused = lost.cni("ADD", "c2", pods())
+    assert (refused.code, "reached nobody for" in refused.json["msg"]) == (11, True)
+    # The kernel forgets a neighbour that did not answer; that is no answer.
+    seen = []
+    lost.host.run("ip", "neighbour", "flush", "all")
+    cluster.unblind(lost)
+    until(lambda: seen.append(exported(lost)) or problems(lost) == [], "it is back", 60)
+    assert not any(seen)
+
+
 def test_a_node_that_reached_nobody_for_a_while_announces_what_is_still_its_own(cluster, pods):
     machine = cluster.node(pool=POOL)
     machine.add("c1", pods())

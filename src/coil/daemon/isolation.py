@@ -5,8 +5,9 @@ it is back. Its routing daemon would be heard before coild has asked the store; 
 exported from the moment on at which nobody can hear it anyway. Losing the store alone withdraws
 nothing: a node counts as cut off only when the last route that leads on by a gateway has gone as
 well, and had been there before (a flat network has none). Routes of a routing daemon that was
-killed or hangs stay in the kernel; its neighbours drop theirs. When it has not answered for a
-while, which a restart does not take, its routes count as gone.
+killed or hangs stay in the kernel; its neighbours drop theirs. So do routes that an administrator
+or DHCP made, when their gateway is lost without a sign. What has not answered for a while, which a
+restart does not take, counts as gone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from coil.daemon.workers import Workers
 from coil.domain.errors import CoilError
 from coil.journal.errors import JournalError
 from coil.journal.journal import Journal, Moment
-from coil.nodenet.observe import has_way_out
+from coil.nodenet.gateways import find_silent_gateways, has_way_out
+from coil.nodenet.parse import Gateway
 from coil.speakers.pulse import Sockets, find_silent
 
 _log = structlog.get_logger()
@@ -45,7 +47,7 @@ class Isolation:
     ) -> None:
         """``heard_at``: when the store was last asked and answered; 0 before.
 
-        ``patience``: seconds a routing daemon may be silent.
+        ``patience``: seconds a routing daemon or a gateway may be silent.
         """
         self._clock = clock
         self._journal = journal
@@ -55,7 +57,7 @@ class Isolation:
         self._heard_at = heard_at
         self._sockets = sockets
         self._patience = patience
-        self._silent_since: Mapping[int, float] = {}
+        self._silent_since: Mapping[int | Gateway, float] = {}
         self._had_way = False
         self._in_touch = clock()
 
@@ -109,13 +111,16 @@ class Isolation:
             await self._withdraw(silent)
         return 0.0
 
-    async def _find_silent(self) -> list[int]:
-        """Protocols of routes that count as gone, as their daemon does not answer.
+    async def _find_silent(self) -> list[int | Gateway]:
+        """Protocols whose daemon does not answer, and gateways: routes by them count as gone.
 
         For longer than a restart takes; once this node is cut off, until it answers again.
         """
         now = self._clock()
-        silent = await asyncio.to_thread(find_silent, self._sockets)
+        suspects = [each for each in self._silent_since if isinstance(each, Gateway)]
+        daemons = await asyncio.to_thread(find_silent, self._sockets)
+        gateways = await self._workers.run(lambda nl: find_silent_gateways(nl, suspects))
+        silent: set[int | Gateway] = {*daemons, *gateways}
         self._silent_since = {each: self._silent_since.get(each, now) for each in silent}
         patience = 0.0 if self._keeper.cut_off else self._patience
         return [each for each, since in self._silent_since.items() if now - since >= patience]
@@ -127,10 +132,12 @@ class Isolation:
             self._journal.remove_moment(Moment.CUT_OFF)
         return self._clock() - self._in_touch
 
-    async def _withdraw(self, silent: Collection[int]) -> None:
+    async def _withdraw(self, silent: Collection[int | Gateway]) -> None:
+        daemon = any(not isinstance(each, Gateway) for each in silent)
+        who = "the routing daemon does not answer" if daemon else "no gateway answers"
         _log.warning(
             "cut off from all others: blocks are withdrawn until the store is asked",
-            reason="the routing daemon does not answer" if silent else "no route by a gateway",
+            reason=who if silent else "no route by a gateway",
         )
         self._keeper.cut_off = True
         # The journal first: a coild that starts after a kill must not announce them again.

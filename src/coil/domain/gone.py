@@ -165,10 +165,14 @@ def judge(
 
 
 def _lost_racks(nodes: Sequence[NodeStatus], missing: Sequence[NodeRecord]) -> set[str]:
-    """Racks of two nodes and more of which not one is there."""
+    """Racks of which not one node is there, where there are others.
+
+    Also a rack of one: a node behind a ToR that has lost its uplinks hears the ToR still and cannot
+    know, so it would announce its blocks beside their next owners at the moment it is back.
+    """
     size = Counter(found.record.rack for found in nodes if found.record.rack)
     lost = Counter(record.rack for record in missing)
-    return {rack for rack, count in size.items() if count > 1 and lost[rack] == count}
+    return {rack for rack, count in size.items() if len(size) > 1 and lost[rack] == count}
 
 
 def _release(record: NodeRecord) -> str:

@@ -25,6 +25,7 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
+RTM_GETNEIGH = 30
 RTM_NEWNETCONF = 80
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO = 1, 3, 4, 5, 18
@@ -43,6 +44,8 @@ IFA_F_NODAD, IFA_F_PERMANENT = 0x02, 0x80
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE = 1, 4, 5, 6, 9, 15
 RTA_PREFSRC, RTA_VIA = 7, 18
 RTNH_F_DEAD, RTNH_F_LINKDOWN = 1, 16
+NDA_DST = 1
+NUD_INCOMPLETE, NUD_FAILED = 0x01, 0x20
 RTN_UNICAST, RTN_UNREACHABLE = 1, 7
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_HOST = 0, 253, 254
 RT_TABLE_UNSPEC, RT_TABLE_MAIN = 0, 254
@@ -59,6 +62,7 @@ Network = IPv4Network | IPv6Network
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBi")
 _RTMSG = struct.Struct("=BBBBBBBBI")
+_NDMSG = struct.Struct("=BxxxiHBB")
 _RTNEXTHOP = struct.Struct("=HBBi")
 _PUT = NLM_F_CREATE | NLM_F_REPLACE
 _GONE = frozenset({errno.ENODEV, errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL})
@@ -292,6 +296,11 @@ def dump_routes(version: int, table: int, *, protocol: int = 0, ifindex: int = 0
     if ifindex:
         body += attribute_u32(RTA_OIF, ifindex)
     return Message("list routes of table", RTM_GETROUTE, body, tolerated=_GONE, subject=table)
+
+
+def dump_neighbours(version: int) -> Message:
+    """List what is known of hosts on the links, of one family."""
+    return Message("list neighbours", RTM_GETNEIGH, _NDMSG.pack(family(version), 0, 0, 0, 0))
 
 
 def match_route(address: Address) -> Message:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address
@@ -21,12 +21,10 @@ from coil.nodenet.parse import (
     Rule,
     is_direct,
     is_permanent,
-    leads_on,
     link_alias,
     may_be_global,
     parse_address,
     parse_link,
-    parse_protocol,
     parse_route,
     parse_rule,
 )
@@ -234,19 +232,6 @@ def _own_links(netlink: NetlinkSocket, indexes: Iterable[int]) -> list[Link]:
     """
     payloads = (netlink.get(m.get_link(ifindex=ifindex)) for ifindex in sorted(indexes))
     return [parse_link(each) for each in payloads if each and not find_owner(link_alias(each))]
-
-
-def has_way_out(netlink: NetlinkSocket, silent: Collection[int] = ()) -> bool:
-    """Whether any route of the main table leads on by a gateway that can be reached.
-
-    Where a routing daemon learns the fabric, none is left when all its neighbours are lost. Routes
-    of ``silent`` protocols do not count: nobody removes them any more.
-    """
-    return any(
-        parse_protocol(payload) not in silent and leads_on(payload)
-        for version in ip_versions()
-        for _kind, payload in netlink.dump(m.dump_routes(version, m.RT_TABLE_MAIN))
-    )
 
 
 def host_addresses(netlink: NetlinkSocket) -> tuple[IPv4Address | IPv6Address, ...]:

@@ -19,6 +19,7 @@ from coil.nodenet.netlink import attributes, find_attribute
 
 IFINFO_SIZE = 16
 IFADDR_SIZE = 8
+NEIGHBOUR_SIZE = 12
 _RTMSG_SIZE = 12
 _IPV4_LINK_LOCAL = bytes([169, 254])  # RFC 3927
 _RTNEXTHOP_SIZE = 8
@@ -65,6 +66,14 @@ class Route:
     """Outgoing links: one, none, or several for a multipath route."""
     gateway: IPv4Address | IPv6Address | None
     metric: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A router on one of the host's links."""
+
+    address: IPv4Address | IPv6Address
+    ifindex: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,17 +176,38 @@ def parse_protocol(payload: bytes) -> int:
     return payload[5]
 
 
-def leads_on(payload: bytes) -> bool:
-    """Whether the route of an RTM_NEWROUTE payload has a gateway behind a link that carries."""
-    _af, _bits, _src, _tos, _table, _protocol, _scope, kind, flags = struct.unpack_from(
-        "=8BI", payload
-    )
+def parse_live_gateways(payload: bytes) -> frozenset[Gateway]:
+    """The gateways of an RTM_NEWROUTE payload that are behind links that carry."""
+    (flags,) = struct.unpack_from("=I", payload, 8)
+    if payload[7] != m.RTN_UNICAST:
+        return frozenset()
     found = attributes(payload, _RTMSG_SIZE)
-    if kind != m.RTN_UNICAST:
-        return False
-    if m.RTA_MULTIPATH in found:
-        return any(not down for down in _next_hops_down(found[m.RTA_MULTIPATH]))
-    return bool({m.RTA_GATEWAY, m.RTA_VIA} & found.keys()) and not flags & _DOWN
+    several = found.get(m.RTA_MULTIPATH)
+    if several is None:
+        hops = [(found, _u32(found.get(m.RTA_OIF)), flags)]
+    else:
+        hops = [
+            (attributes(several[:end], start), ifindex, hop_flags)
+            for start, end, ifindex, hop_flags in _split_next_hops(several)
+        ]
+    return frozenset(
+        Gateway(ip_address(packed), ifindex)
+        for hop, ifindex, hop_flags in hops
+        if not hop_flags & _DOWN and (packed := _gateway_in(hop))
+    )
+
+
+def _gateway_in(hop: dict[int, bytes]) -> bytes | None:
+    """Struct rtvia (linux/rtnetlink.h), of a gateway of the other family, begins with that."""
+    via = hop.get(m.RTA_VIA)
+    return via[2:] if via else hop.get(m.RTA_GATEWAY)
+
+
+def parse_neighbour(payload: bytes) -> tuple[Gateway, int]:
+    """Read an RTM_NEWNEIGH payload: who, and the state of knowing where (NUD_*)."""
+    ifindex, state = struct.unpack_from("=iH", payload, 4)  # struct ndmsg of linux/neighbour.h
+    packed = attributes(payload, NEIGHBOUR_SIZE)[m.NDA_DST]
+    return Gateway(ip_address(packed), ifindex), state
 
 
 def is_direct(payload: bytes) -> bool:
@@ -201,21 +231,12 @@ def parse_rule(payload: bytes) -> Rule:
 
 
 def _next_hops(data: bytes) -> Iterator[int]:
-    return (ifindex for ifindex, _flags in _read_next_hops(data))
-
-
-def _next_hops_down(data: bytes) -> Iterator[bool]:
-    return (bool(flags & _DOWN) for _ifindex, flags in _read_next_hops(data))
+    return (ifindex for _start, _end, ifindex, _flags in _split_next_hops(data))
 
 
 def _read_hop_attributes(data: bytes) -> Iterator[dict[int, bytes]]:
     for start, end, _ifindex, _flags in _split_next_hops(data):
         yield attributes(data[:end], start)
-
-
-def _read_next_hops(data: bytes) -> Iterator[tuple[int, int]]:
-    """Outgoing link and flags of each."""
-    return ((ifindex, flags) for _start, _end, ifindex, flags in _split_next_hops(data))
 
 
 def _split_next_hops(data: bytes) -> Iterator[tuple[int, int, int, int]]:

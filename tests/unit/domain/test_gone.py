@@ -65,9 +65,10 @@ def test_never_more_at_once_than_allowed_and_never_a_rack_as_a_whole(cluster, mo
     nodes, overdue, words = cluster
     gone = {each.name for each in judge(nodes, overdue, words, most=most).gone}
     assert len(gone) <= max(1, most * len(nodes))
-    for rack in "abc":
+    racks = {found.record.rack for found in nodes} - {None}
+    for rack in racks:
         members = {found.record.name for found in nodes if found.record.rack == rack}
-        assert len(members) < 2 or members - gone
+        assert len(racks) == 1 or members - gone
 
 
 def test_one_node_may_be_gone_in_any_cluster_and_ten_percent_of_a_large_one():
@@ -80,6 +81,16 @@ def test_one_node_may_be_gone_in_any_cluster_and_ten_percent_of_a_large_one():
         judgement = judge(nodes, overdue, words, most=0.1)
         assert not judgement.gone
         assert f"{allowed + 1} of {size} nodes" in judgement.kept["n000"]
+
+
+def test_a_rack_of_one_is_a_rack_where_there_are_others():
+    overdue = status("a", rack="r1")
+    words = {NodeName("a"): [Word.AGAINST]}
+    for others, is_gone in (("r1", True), (None, True), ("r2", False)):
+        nodes = [overdue, *(status(name, alive=True, rack=others) for name in "bc")]
+        judgement = judge(nodes, [overdue.record], words, most=0.1)
+        assert bool(judgement.gone) is is_gone
+        assert is_gone or "missing with all of rack r1" in judgement.kept["a"]
 
 
 def test_who_is_silent_but_answers_is_not_missing():
