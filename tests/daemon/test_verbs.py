@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coil.cni import versions
+from coil.lab.host import host
 from coil.lab.wait import until
 from daemon.waiting import SOON, changed_while_waiting
 
@@ -146,6 +147,31 @@ def test_an_interface_of_another_network_is_no_repeat(machine):
     assert "CNI_IFNAME" in refused.json["msg"]
     assert machine.add("c1", pod, name="another-network", ifname="net1").addresses != told.addresses
     assert machine.cni("CHECK", "c1", pod, prevResult=told.json).code == 0
+
+
+def test_a_del_of_another_network_leaves_the_pod_its_interface(machine):
+    """As runtimes send it after an ADD that was refused."""
+    pod = machine.pods()
+    told = machine.add("c1", pod)
+    assert machine.cni("ADD", "c1", pod, name="another-network").code == 4
+    machine.delete("c1", pod, name="another-network")
+    assert machine.cni("CHECK", "c1", pod, prevResult=told.json).code == 0
+    wrong = machine.cni("CHECK", "c1", pod, name="another-network", prevResult=told.json)
+    assert wrong.code == 3
+    assert list(machine.used().values()) == ["c1"]
+    machine.delete("c1", pod)
+    assert machine.used() == {}
+
+
+def test_a_pod_whose_network_was_renamed_is_collected_once_its_namespace_is_gone(machine):
+    machine.stop()
+    machine.start("--period=0.2")
+    with host("coil-brief") as pod:
+        machine.add("c1", pod)
+        machine.delete("c1", pod, name="renamed")
+        assert list(machine.used().values()) == ["c1"]
+    until(lambda: machine.used() == {}, "the address is given back", SOON)
+    assert machine.links() == []
 
 
 def test_an_interface_of_somebody_else_is_left_alone(machine):

@@ -191,10 +191,18 @@ class Attacher:
         self._journal.put_attachment(renamed)
         self._inventory.put_attachment(renamed)
 
-    async def delete(self, key: AttachmentKey) -> bool:
-        """Detach and give the address back; False when there was nothing. Idempotent."""
+    async def delete(self, key: AttachmentKey, network: str = "") -> bool:
+        """Detach and give the address back; False when there was nothing. Idempotent.
+
+        ``network``: whose DEL it is, empty for nobody's. What another network holds stays: runtimes
+        send a DEL after an ADD that was refused for that very reason.
+        """
         async with self._locks.hold(key):
             attachment = self._inventory.attachments.get(key)
+            if attachment is not None and _is_foreign(attachment, network):
+                reason = _whose(attachment, network)
+                _log.warning("left alone", reason=reason, **fields_of(attachment))
+                return False
             if attachment is None:
                 # An attachment whose journal was lost may have left a link under its own name, one
                 # whose ADD could not be undone (the disk was full) an entry in the journal.
@@ -264,22 +272,33 @@ class Attacher:
         except (NetnsGone, NetnsInvalid, NetnsSilent) as exc:
             return [exc.message]
 
-    def get(self, key: AttachmentKey) -> Attachment:
-        """Raises AttachmentNotFound."""
+    def get(self, key: AttachmentKey, network: str = "") -> Attachment:
+        """What ``network``, or any, holds. Raises AttachmentNotFound."""
         attachment = self._inventory.attachments.get(key)
         if attachment is None:
             raise AttachmentNotFound(
                 f"this node has no attachment {key}", container_id=key.container_id
             )
+        if _is_foreign(attachment, network):
+            raise AttachmentNotFound(_whose(attachment, network), container_id=key.container_id)
         return attachment
+
+
+def _is_foreign(attachment: Attachment, network: str) -> bool:
+    """Whether it is another network's. What was recovered from the kernel may be anyone's."""
+    return network != "" and attachment.network not in ("", network)
+
+
+def _whose(attachment: Attachment, network: str) -> str:
+    return f"attachment {attachment.key} is network {attachment.network}'s, not {network}'s"
 
 
 def _check_network(existing: Attachment, call: AddCall) -> None:
     """An interface that another network has given is no repeat: its address is of that one's pool.
 
-    Raises LinkExists. Any network may repeat what was recovered from the kernel.
+    Raises LinkExists.
     """
-    if existing.network not in ("", call.network):
+    if _is_foreign(existing, call.network):
         raise LinkExists(
             f"CNI_IFNAME {call.key.ifname} of container {call.key.container_id} is network "
             f"{existing.network}'s already; give network {call.network} another one"

@@ -74,7 +74,7 @@ class CniEndpoint:
             case Command.ADD:
                 return await self._do_add(request, http)
             case Command.DEL:
-                await self._attacher.delete(_key(request))
+                await self._attacher.delete(_key(request), request.netconf.name)
             case Command.CHECK:
                 await self._do_check(request)
             case Command.GC:
@@ -98,7 +98,7 @@ class CniEndpoint:
 
     async def _do_check(self, request: Request) -> None:
         key, previous = _key(request), request.netconf.prev_result or {}
-        attachment = self._attacher.get(key)
+        attachment = self._attacher.get(key, request.netconf.name)
         told = result.addresses_on(previous, key.ifname, request.netns)
         missing = [str(address) for address in attachment.addresses if address not in told]
         if missing:
