@@ -142,6 +142,24 @@ def test_calico_names_are_given_and_a_restarted_pod_does_not_collide(machine):
     assert machine.links() == [name]
 
 
+def test_a_calico_name_stays_with_the_first_interface_of_its_sandbox(machine):
+    machine.stop()
+    machine.start("--calico-names")
+    args = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=nginx"
+    old, new = machine.pods(2)
+    first = machine.add("old", old, args=args).json["interfaces"][0]["name"]
+    second = machine.add("old", old, ifname="net1", args=args).json["interfaces"][0]["name"]
+    assert first.startswith("veth")
+    assert second.startswith("coil")
+    assert sorted(machine.links()) == sorted([first, second])
+    assert machine.host.ip("-d", "link", "show", first)[0]["ifalias"].startswith("coil old eth0 ")
+    machine.add("new", new, args=args)
+    machine.add("new", new, ifname="net1", args=args)
+    assert machine.host.ip("-d", "link", "show", first)[0]["ifalias"].startswith("coil new eth0 ")
+    old.run(*PING, "169.254.1.1")
+    new.run(*PING, "169.254.1.1")
+
+
 def test_a_del_of_the_old_sandbox_beside_the_add_of_the_new_one_leaves_the_new_one(machine):
     machine.stop()
     machine.start("--calico-names")

@@ -28,7 +28,7 @@ from coil.daemon.vigil import Vigil
 from coil.daemon.workers import Workers, unstoppable
 from coil.domain.attachment import Attachment, AttachmentKey, Netns, Pod
 from coil.domain.errors import AddressInUse, AttachmentNotFound, RequestError
-from coil.domain.names import PoolName
+from coil.domain.names import IfName, PoolName
 from coil.domain.pool import Pool
 from coil.journal.journal import Journal
 from coil.nodenet.errors import LinkExists, NetnsGone, NetnsInvalid, NetnsSilent
@@ -124,20 +124,32 @@ class Attacher:
                 f"mtu {mtu} is too small for IPv6, which pool {pool.name} has: use at least "
                 f"{IPV6_MIN_MTU}"
             )
-        calico = self._calico_names and call.pod.name
         return Attachment(
             key=call.key,
             block=owned.block.id,
             offset=offset,
             addresses=owned.block.addresses(offset),
             netns=Netns(call.netns_path),
-            host_ifname=calico_ifname(call.pod) if calico else host_ifname(call.key),
+            host_ifname=self._host_ifname(call),
             mac=pod_mac(call.key),
             mtu=mtu,
             created_at=int(time.time()),
             network=call.network,
             pod=call.pod,
         )
+
+    def _host_ifname(self, call: AddCall) -> IfName:
+        """Of a pod's interfaces the first has the name by the pod, as long as its sandbox lives."""
+        by_key = host_ifname(call.key)
+        if not self._calico_names or not call.pod.name:
+            return by_key
+        by_pod = calico_ifname(call.pod)
+        siblings = (
+            other.host_ifname
+            for other in self._inventory.attachments.values()
+            if other.key.container_id == call.key.container_id
+        )
+        return by_key if by_pod in siblings else by_pod
 
     def _make(self, planned: Attachment, netns: NetnsHandle) -> Attachment:
         """Journal, then kernel; undone on failure. The loop's thread waits: adr/0006."""
