@@ -174,6 +174,19 @@ def test_a_pod_whose_network_was_renamed_is_collected_once_its_namespace_is_gone
     assert machine.links() == []
 
 
+def test_a_pod_whose_path_has_come_to_lead_to_the_host_is_collected(machine, tmp_path):
+    """As /proc/PID/ns/net does, when a process of the host gets that number."""
+    machine.stop()
+    machine.start("--period=0.2")
+    path = tmp_path / "netns"
+    with host("coil-brief") as pod:
+        path.symlink_to(pod.path)
+        machine.add("c1", path)
+        path.unlink()
+        path.symlink_to(machine.host.path)
+    until(lambda: machine.used() == {}, "the address is given back", SOON)
+
+
 def test_an_interface_of_somebody_else_is_left_alone(machine):
     pod = machine.pods()
     pod.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "x")

@@ -126,13 +126,14 @@ def _check_type(fd: int, path: str) -> None:
 
 
 def _check_identity(inode: int, netns: Netns) -> None:
+    # First: a path under /proc is some other process's once the pod's has gone, maybe of the host.
+    if netns.inode and netns.inode != inode:
+        raise NetnsGone(f"network namespace {netns.path!r} is another one than it was")
     if inode == _home()[1]:
         raise NetnsInvalid(
             f"CNI_NETNS {netns.path!r} is the host's own network namespace; a pod needs its own "
             "(a hostNetwork pod needs no CNI plugin)"
         )
-    if netns.inode and netns.inode != inode:
-        raise NetnsGone(f"network namespace {netns.path!r} is another one than it was")
 
 
 @cache
