@@ -259,6 +259,18 @@ def test_a_previous_result_is_built_on(machine):
     assert added.json["ips"][1]["interface"] == 2
 
 
+def test_the_netconfs_dns_is_in_the_result_in_place_of_an_earlier_plugins(machine):
+    a, b = machine.pods(2)
+    dns = {"nameservers": ["192.0.2.53"], "domain": "example", "search": ["a", "b"], "options": []}
+    told = {key: value for key, value in dns.items() if value}
+    assert machine.add("c1", a, dns={**dns, "x": 1}).json["dns"] == told
+    before = {"dns": {"nameservers": ["192.0.2.54"], "options": ["ndots:2"]}}
+    assert machine.add("c1", a, dns=dns, prevResult=before).json["dns"] == told
+    assert machine.add("c2", b, dns={}, prevResult=before).json["dns"] == before["dns"]
+    assert machine.cni("ADD", "c3", machine.pods(), dns={"nameservers": "192.0.2.53"}).code == 7
+    machine.delete("c1", a, dns={"nameservers": "192.0.2.53"})
+
+
 def test_gc_removes_what_the_runtime_does_not_list_of_this_network_only(machine):
     a, b, c = machine.pods(3)
     machine.add("keep", a)

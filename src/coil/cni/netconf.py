@@ -22,6 +22,8 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 _VALID_KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 """The second is what some releases of libcni send instead."""
 
+_DNS_LISTS = ("nameservers", "search", "options")
+
 
 @dataclass(frozen=True, slots=True)
 class Netconf:
@@ -31,6 +33,8 @@ class Netconf:
     name: str
     pool: PoolName | None = None
     mtu: int | None = None
+    dns: Mapping[str, object] = field(default_factory=dict)
+    """For the result; empty leaves it as the plugins before have it."""
     timeout: float = DEFAULT_TIMEOUT
     """Seconds a request may take."""
     prev_result: Mapping[str, object] | None = None
@@ -74,6 +78,7 @@ def parse_netconf(found: Mapping[str, object], *, gives: bool = True) -> Netconf
         name=_name(found),
         pool=_pool(found) if gives else None,
         mtu=_mtu(found) if gives else None,
+        dns=_dns(found) if gives else {},
         timeout=_timeout(found),
         prev_result=_prev_result(found),
         valid_attachments=_valid_attachments(found),
@@ -145,6 +150,23 @@ def _mtu(found: Mapping[str, object]) -> int | None:
     if isinstance(mtu, bool) or not isinstance(mtu, int) or not _MIN_MTU <= mtu <= _MAX_MTU:
         raise BadNetconf(f"mtu must be a whole number, 0 (detect) or {_MIN_MTU} to {_MAX_MTU}")
     return mtu
+
+
+def _dns(found: Mapping[str, object]) -> Mapping[str, object]:
+    """What a result may say of DNS, without the keys it does not know."""
+    dns = found.get("dns")
+    if dns is None:
+        return {}
+    if not isinstance(dns, dict):
+        raise BadNetconf("dns must be an object")
+    told = {key: dns[key] for key in ("domain", *_DNS_LISTS) if dns.get(key) is not None}
+    if not isinstance(told.get("domain", ""), str):
+        raise BadNetconf("dns: domain must be a string")
+    for key in _DNS_LISTS:
+        texts = told.get(key, [])
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise BadNetconf(f"dns: {key} must be a list of strings")
+    return {key: value for key, value in told.items() if value}
 
 
 def _timeout(found: Mapping[str, object]) -> float:

@@ -31,6 +31,8 @@ class Result:
     addresses: tuple[Address, ...]
     gateways: Mapping[int, Address] = field(default_factory=dict)
     """By IP version; also where the default routes lead."""
+    dns: Mapping[str, object] = field(default_factory=dict)
+    """The netconf's word; where there is none a previous result's stays, as ptp has it."""
 
 
 def to_json(result: Result, version: str, previous: Mapping[str, object] | None = None) -> Json:
@@ -50,7 +52,7 @@ def to_json(result: Result, version: str, previous: Mapping[str, object] | None 
             *(_ip(a, own_index, result, version) for a in result.addresses),
         ],
         "routes": [*_list(base, "routes"), *(_route(a, result) for a in result.addresses)],
-        "dns": base.get("dns", {}),
+        "dns": result.dns or base.get("dns", {}),
     }
 
 

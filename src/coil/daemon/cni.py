@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import structlog
 
 from coil.cni import errors, result, versions
-from coil.cni.netconf import decode, version_of
+from coil.cni.netconf import Netconf, decode, version_of
 from coil.cni.request import Command, Request, parse_request, printable
 from coil.daemon.attach import AddCall, Attacher
 from coil.daemon.collect import Collector
@@ -94,7 +94,7 @@ class CniEndpoint:
             result.to_json(result.Result((), ()), netconf.version, previous)  # refuse early
         call = AddCall(key, request.netns, netconf.name, netconf.pool, netconf.mtu, request.pod)
         attachment = await self._attacher.add(call, http.caller.check)
-        return result.to_json(_result(attachment), netconf.version, previous)
+        return result.to_json(_result(attachment, netconf), netconf.version, previous)
 
     async def _do_check(self, request: Request) -> None:
         key, previous = _key(request), request.netconf.prev_result or {}
@@ -143,7 +143,7 @@ def _key(request: Request) -> AttachmentKey:
     return request.key
 
 
-def _result(attachment: Attachment) -> result.Result:
+def _result(attachment: Attachment, netconf: Netconf) -> result.Result:
     return result.Result(
         interfaces=(
             result.Interface(attachment.host_ifname, HOST_MAC, attachment.mtu),
@@ -153,6 +153,7 @@ def _result(attachment: Attachment) -> result.Result:
         ),
         addresses=attachment.addresses,
         gateways=GATEWAYS,
+        dns=netconf.dns,
     )
 
 

@@ -131,6 +131,12 @@ def test_what_is_not_a_json_object_is_undecodable(body):
         ("timeout", False, 7),
         ("timeout", 1e9, 7),
         ("prevResult", [], 7),
+        ("dns", 5, 7),
+        ("dns", {"nameservers": "192.0.2.2"}, 7),
+        ("dns", {"search": [1]}, 7),
+        ("dns", {"options": {"ndots": 2}}, 7),
+        ("dns", {"domain": ["x"]}, 7),
+        ("dns", {"domain": 0}, 7),
         ("ipam", {"type": "host-local"}, 2),
         ("runtimeConfig", {"ips": ["10.0.0.1"]}, 2),
         ("args", {"cni": {"ips": ["10.0.0.1"]}}, 2),
@@ -149,7 +155,7 @@ def test_an_absent_version_means_one_that_is_not_spoken():
 
 
 def test_unknown_keys_and_empty_sections_are_other_peoples():
-    body = conf(ipam={}, runtimeConfig={"portMappings": []}, args={}, x={"y": [1]}, dns=5)
+    body = conf(ipam={}, runtimeConfig={"portMappings": []}, args={}, x={"y": [1]}, dns={})
     assert parse_request({**FULL, "CNI_COMMAND": "ADD"}, body).netconf.name == "n"
 
 
@@ -206,7 +212,7 @@ def test_a_wish_for_an_address_is_refused_one_for_a_mac_is_left_to_tuning():
                 st.lists(inner, max_size=3)
                 | st.dictionaries(
                     st.sampled_from(
-                        ["cniVersion", "name", "pool", "mtu", "timeout", "prevResult", "ipam", "x"]
+                        ["cniVersion", "name", "pool", "mtu", "dns", "prevResult", "ipam", "x"]
                     ),
                     inner,
                     max_size=4,
