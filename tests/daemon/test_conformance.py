@@ -157,6 +157,7 @@ def test_what_the_netconf_may_not_say(suite):
         ({"prevResult": {"interfaces": 5}}, 7),
         ({"prevResult": {"ips": {}}}, 7),
         ({"ipam": {"type": "host-local"}}, 2),
+        ({"ipMasq": True}, 2),
         ({"runtimeConfig": {"ips": ["10.66.0.9/32"]}}, 2),
         ({"args": {"cni": {"ips": ["10.66.0.9"]}}}, 2),
         ({"runtimeConfig": {"mac": "02:00:00:00:00:09"}}, 2),
@@ -165,7 +166,7 @@ def test_what_the_netconf_may_not_say(suite):
         ({"pool": "", "mtu": 0, "timeout": None, "prevResult": None}, 0),
     ):
         suite.expect(code, "netconf", "ADD", {**suite.conf("1.1.0"), **more})
-    for more in ({"mtu": "9000"}, {"pool": "../x"}, {"pool": "nowhere"}):
+    for more in ({"mtu": "9000"}, {"ipMasq": True}, {"pool": "../x"}, {"pool": "nowhere"}):
         suite.expect(0, "netconf", "DEL", {**suite.conf("1.1.0"), **more})
     for stdin in (b"", b"{", b"[]", b"null", b"{}x", b"\0", b"\xff{}", b'{"a":1,}', b" "):
         for command in ("ADD", "DEL", "STATUS"):
