@@ -166,7 +166,13 @@ def test_what_the_netconf_may_not_say(suite):
         ({"pool": "", "mtu": 0, "timeout": None, "prevResult": None}, 0),
     ):
         suite.expect(code, "netconf", "ADD", {**suite.conf("1.1.0"), **more})
-    for more in ({"mtu": "9000"}, {"ipMasq": True}, {"pool": "../x"}, {"pool": "nowhere"}):
+    for more in (
+        {"mtu": "9000"},
+        {"ipMasq": True},
+        {"pool": "nowhere"},
+        {"dns": 5},
+        {"prevResult": 5},
+    ):
         suite.expect(0, "netconf", "DEL", {**suite.conf("1.1.0"), **more})
     for stdin in (b"", b"{", b"[]", b"null", b"{}x", b"\0", b"\xff{}", b'{"a":1,}', b" "):
         for command in ("ADD", "DEL", "STATUS"):

@@ -68,10 +68,13 @@ def version_of(found: Mapping[str, object]) -> str:
     return version
 
 
-def parse_netconf(found: Mapping[str, object], *, gives: bool = True) -> Netconf:
+def parse_netconf(
+    found: Mapping[str, object], *, gives: bool = True, compares: bool = True
+) -> Netconf:
     """Check what coil uses of a netconf. Raises IncompatibleVersion, BadNetconf.
 
-    ``gives``: whether an address is asked for. What only that needs keeps no pod from going.
+    ``gives``: whether an address is asked for; ``compares``: whether the result so far matters.
+    What only these need keeps no pod from going.
     """
     return Netconf(
         version=version_of(found),
@@ -80,7 +83,7 @@ def parse_netconf(found: Mapping[str, object], *, gives: bool = True) -> Netconf
         mtu=_mtu(found) if gives else None,
         dns=_dns(found) if gives else {},
         timeout=_timeout(found),
-        prev_result=_prev_result(found),
+        prev_result=_prev_result(found) if compares else None,
         valid_attachments=_valid_attachments(found),
         raw=found,
     )

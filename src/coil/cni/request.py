@@ -38,6 +38,7 @@ class Command(Enum):
 _KEYED = (Command.ADD, Command.DEL, Command.CHECK)
 _IN_NETNS = (Command.ADD, Command.CHECK)
 _GIVING = (Command.ADD, Command.STATUS)
+_COMPARING = (Command.ADD, Command.CHECK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def parse_request(variables: Mapping[str, str], body: bytes) -> Request:
     key = _key(variables) if command in _KEYED else None
     netns = _netns(variables) if command in _IN_NETNS else ""
     arguments = parse_arguments(variables.get("CNI_ARGS", "")) if command is Command.ADD else {}
-    netconf = parse_netconf(found, gives=command in _GIVING)
+    netconf = parse_netconf(found, gives=command in _GIVING, compares=command in _COMPARING)
     if command is Command.ADD:
         check_supported(found, arguments)
     if command is Command.CHECK and netconf.prev_result is None:

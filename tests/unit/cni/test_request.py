@@ -151,6 +151,14 @@ def test_an_impossible_value_is_refused_by_its_key(key, value, expected):
     assert key in message or expected == 2
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("pool", 5), ("mtu", "1500"), ("dns", 5), ("prevResult", "x"), ("ipMasq", True)],
+)
+def test_what_only_an_add_needs_keeps_no_pod_from_going(key, value):
+    assert parse_request({**FULL, "CNI_COMMAND": "DEL"}, conf(**{key: value})).key
+
+
 def test_an_absent_version_means_one_that_is_not_spoken():
     assert code({**FULL, "CNI_COMMAND": "ADD"}, b'{"name":"n"}')[0] == 1
 
