@@ -83,13 +83,36 @@ def test_what_no_event_tells_is_found_by_the_next_pass(machine):
 
     def said():
         (found,) = machine.host.ip("-d", "link", "show", link)
-        return found["ifalias"], found["address"]
+        return found["ifalias"], found["address"], found["mtu"]
 
     before = said()
-    for change in (("alias", "other"), ("address", "02:00:00:00:00:01")):
+    for change in (("alias", "other"), ("address", "02:00:00:00:00:01"), ("mtu", "1300")):
         for _time in range(2):  # again after passes that found nothing to mend
             machine.host.run("ip", "link", "set", link, *change)
             until(lambda: said() == before, f"{change[0]} is mended")
+
+
+def test_a_host_ends_mtu_is_told_and_mended_and_a_pods_is_the_pods(machine):
+    pod = machine.pods()
+    added = machine.add("a", pod, mtu=1400)
+    told, link = added.json, machine.links()[0]
+    pod.run("ip", "link", "set", "eth0", "mtu", "1300")  # as tuning does
+    assert machine.cni("CHECK", "a", pod, prevResult=told).code == 0
+    # Takes IPv6 with all it has there along.
+    machine.host.run("ip", "link", "set", link, "mtu", "1000")
+    until(lambda: machine.cni("CHECK", "a", pod, prevResult=told).code == 0, "mended", SOON)
+    assert machine.host.ip("link", "show", link)[0]["mtu"] == 1400
+    assert pod.ip("link", "show", "eth0")[0]["mtu"] == 1300
+    for address in added.addresses:
+        machine.host.run("ping", "-c1", "-W5", address)
+
+    def is_told():
+        """No event tells; a pass that comes between has mended it."""
+        machine.host.run("ip", "link", "set", link, "mtu", "1399")
+        reply = machine.cni("CHECK", "a", pod, prevResult=told)
+        return reply.code == 100 and "MTU 1399" in reply.json["msg"]
+
+    until(is_told, "CHECK tells")
 
 
 def test_a_deleted_link_is_made_anew_with_the_same_address_and_mac(machine):

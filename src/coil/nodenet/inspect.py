@@ -50,6 +50,8 @@ def _host_link_faults(found: HostLink, attachment: Attachment) -> list[str]:
         faults.append(f"host link {name} is down")
     if found.link.mac != HOST_MAC:
         faults.append(f"host link {name} has MAC {found.link.mac} instead of {HOST_MAC}")
+    if found.link.mtu != attachment.mtu:
+        faults.append(f"host link {name} has MTU {found.link.mtu} instead of {attachment.mtu}")
     gateways = [GATEWAYS[address.version] for address in attachment.addresses]
     lacking = [gateway for gateway in gateways if gateway not in found.addresses]
     return faults + [f"host link {name} lacks address {gateway}" for gateway in lacking]

@@ -129,6 +129,12 @@ def raise_link(ifindex: int, *, alias: str = "", mac: str = "") -> Message:
     return Message("set a link up", RTM_SETLINK, body)
 
 
+def set_mtu(ifindex: int, mtu: int) -> Message:
+    """Set a link's MTU, in bytes."""
+    body = _IFINFO.pack(0, 0, ifindex, 0, 0) + attribute_u32(IFLA_MTU, mtu)
+    return Message("set a link's MTU", RTM_SETLINK, body)
+
+
 def set_down(ifindex: int) -> Message:
     """Set a link down."""
     return Message("set a link down", RTM_SETLINK, _IFINFO.pack(0, 0, ifindex, 0, IFF_UP))

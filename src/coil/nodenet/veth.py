@@ -55,7 +55,7 @@ def attach(
     created = _ensure_pair(host, netns, attachment)
     try:
         step("add-linked")
-        ensure_host_end(host, attachment, tables, mac="" if created else HOST_MAC)
+        ensure_host_end(host, attachment, tables, created=created)
         step("add-routed")
         _ensure_pod_end(host, netns, attachment)
         host.settle_carrier(attachment.host_ifname)
@@ -141,14 +141,14 @@ def rename_host_end(
 
 
 def ensure_host_end(
-    host: NetlinkSocket, attachment: Attachment, tables: Tables, *, mac: str = HOST_MAC
+    host: NetlinkSocket, attachment: Attachment, tables: Tables, *, created: bool = False
 ) -> None:
-    """Alias, MAC, gateway addresses and pod routes of the host end. Idempotent.
+    """Alias, MAC, MTU, gateway addresses and pod routes of the host end. Idempotent.
 
-    ``mac``: empty when the link was made with it just now.
+    ``created``: just now, so MAC and MTU are what they should be.
     """
     ifindex = _index(host, attachment.host_ifname)
-    messages = list(_host_messages(ifindex, attachment, tables, mac=mac))
+    messages = list(_host_messages(ifindex, attachment, tables, created=created))
     try:
         host.send(*messages)
     except KernelRefused as exc:
@@ -159,15 +159,17 @@ def ensure_host_end(
 
 
 def _host_messages(
-    ifindex: int, attachment: Attachment, tables: Tables, *, mac: str
+    ifindex: int, attachment: Attachment, tables: Tables, *, created: bool
 ) -> Iterator[Message]:
     versions = {address.version for address in attachment.addresses}
+    if not created:  # before all else: below 1280 a link has no IPv6
+        yield m.set_mtu(ifindex, attachment.mtu)
     yield m.no_auto_link_local(ifindex)
     if 4 in versions:
         # Scope host: not a source for packets to the pod (the kernel takes the node's address),
         # yet ARP answers for it under arp_ignore=1 (inet_confirm_addr, RT_SCOPE_HOST).
         yield m.put_address(ifindex, GATEWAYS[4], 32, scope=m.RT_SCOPE_HOST)
-    yield m.raise_link(ifindex, alias=alias_of(attachment), mac=mac)
+    yield m.raise_link(ifindex, alias=alias_of(attachment), mac="" if created else HOST_MAC)
     if 6 in versions:
         yield m.put_address(ifindex, GATEWAYS[6], _LINK_LOCAL_BITS, scope=m.RT_SCOPE_LINK)
     for address in attachment.addresses:
