@@ -12,7 +12,7 @@ import errno
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from coil.journal.state import JournalState, read_state
 from coil.process.clock import utc_stamp
 
 FILE_NAME = "journal.db"
+_FILES = ("", "-wal", "-shm")
 
 
 class Moment(Enum):
@@ -243,7 +244,20 @@ class Journal:
             ) from exc
 
 
+def _make_private(path: Path) -> None:
+    """Nobody else may read who has which address: of the file, and of what belongs to it.
+
+    Before SQLite opens it, which gives a log that it makes the mode the file has then. Not opened
+    here where it exists: to close it would take this process's locks away (fcntl(2)).
+    """
+    path.touch(mode=0o600)
+    for suffix in _FILES:  # also what an older coild has left
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).chmod(0o600)
+
+
 def _connect(path: Path) -> sqlite3.Connection:
+    _make_private(path)
     connection = sqlite3.connect(
         path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=64
     )
@@ -253,7 +267,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN EXCLUSIVE")
         connection.execute("COMMIT")
-        path.chmod(0o600)
     except BaseException:
         connection.close()
         raise
@@ -284,7 +297,7 @@ def _told_apart(path: Path) -> Iterator[None]:
 def _keep_aside(path: Path) -> Path:
     """Move a file that cannot be read out of the way, under a name that tells when."""
     aside = path.with_name(f"{path.name}.corrupt-{utc_stamp()}")
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in _FILES:
         try:
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
         except OSError as exc:

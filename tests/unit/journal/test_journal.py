@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -185,6 +187,22 @@ def test_a_full_disk_is_no_reason_to_give_a_journal_up(opened, tmp_path):
     assert done.stderr.strip() == "ConfigError"
     assert list((tmp_path / "state").glob("*corrupt*")) == []
     assert opened().load().attachments == [attachment()]
+
+
+def test_nobody_else_may_read_it_nor_its_log(opened, tmp_path):
+    def modes(directory):
+        return {file.name: oct(file.stat().st_mode & 0o777) for file in directory.iterdir()}
+
+    private = {FILE_NAME: "0o600", FILE_NAME + "-wal": "0o600"}
+    state, killed = tmp_path / "state", tmp_path / "killed"
+    opened().put_attachment(attachment())
+    assert modes(state) == private
+    shutil.copytree(state, killed)  # as a kill leaves them
+    for file in killed.iterdir():
+        file.chmod(0o644)
+    with contextlib.closing(Journal.open(killed, boot_id="boot-1")) as journal:
+        assert journal.load().attachments == [attachment()]
+        assert modes(killed) == private
 
 
 def test_a_directory_that_cannot_be_is_a_clear_error(tmp_path):
