@@ -132,6 +132,39 @@ def test_the_socket_is_roots_alone_and_a_second_coild_is_refused(machine, tmp_pa
     machine.add("a", machine.pods())
 
 
+def test_a_socket_that_was_deleted_is_made_anew(machine):
+    machine.stop()
+    machine.start("--period=0.2")
+    machine.socket.unlink()
+    machine.add("a", machine.pods(), timeout=20)
+    assert stat.S_IMODE(machine.socket.stat().st_mode) == 0o600
+    machine.delete("a")
+    assert machine.stop() == 0
+
+
+def test_a_socket_that_another_serves_on_by_now_is_left_to_it_as_long_as_it_does(machine):
+    machine.stop()
+    machine.start("--period=0.2")
+    with socket.socket(socket.AF_UNIX) as other:
+        machine.socket.unlink()
+        other.bind(str(machine.socket))
+        other.listen()
+        until(lambda: "serves on" in machine.log.read_text(), "it says so")
+        before = machine.socket.stat().st_ino
+        other.settimeout(30)
+        for _probe in range(3):  # passes of coild's
+            other.accept()[0].close()
+        assert machine.socket.stat().st_ino == before
+    until(lambda: served(machine), "it serves again")
+    until(lambda: machine_status(machine)["problems"] == [], "the problem is gone")
+
+
+def served(machine):
+    with contextlib.suppress(OSError):
+        return ask(machine, "GET", "/health")[0] == 200
+    return False
+
+
 def test_probes_and_metrics_answer(machine):
     machine.add("a", machine.pods())
     machine.cni("ADD", "b", "/nonexistent")

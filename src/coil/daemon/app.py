@@ -20,6 +20,7 @@ from coil.daemon.events import EventWatcher
 from coil.daemon.fetch import BlockFetcher
 from coil.daemon.inventory import Inventory
 from coil.daemon.isolation import Isolation
+from coil.daemon.listening import keep_listening
 from coil.daemon.locks import AttachmentLocks
 from coil.daemon.metrics import Metrics
 from coil.daemon.opener import NetnsOpener
@@ -107,7 +108,7 @@ async def run(
             await _reconcile(parts)
             if parts.ownership.name_taken and not inventory.attachments:
                 raise ConfigError(parts.ownership.name_taken)
-            await _serve(settings, parts, supervisor)
+            await _serve(base, parts, supervisor)
 
 
 def _load(journal: Journal, node: NodeName) -> Inventory:
@@ -350,7 +351,8 @@ async def _reconcile(parts: _Parts) -> None:
     await parts.repairer.repair()
 
 
-async def _serve(settings: Settings, parts: _Parts, supervisor: Supervisor) -> None:
+async def _serve(base: _Base, parts: _Parts, supervisor: Supervisor) -> None:
+    settings = base.settings
     endpoints = {**parts.api.endpoints(), **parts.cni.endpoints()}
     server = Server(Router(endpoints))
     notifier = Notifier()
@@ -362,6 +364,8 @@ async def _serve(settings: Settings, parts: _Parts, supervisor: Supervisor) -> N
                 await server.listen_tcp(*settings.metrics_endpoint(), Router(metrics_only))
         except ListenError as exc:
             raise ConfigError(str(exc)) from exc
+        listening = partial(keep_listening, server, settings.socket, base.beat, base.problems)
+        supervisor.spawn("socket", listening)
         supervisor.spawn("rack", parts.rack.run)
         supervisor.spawn("fetch blocks", parts.fetcher.run)
         supervisor.spawn("watch pools", parts.ownership.watch_pools)

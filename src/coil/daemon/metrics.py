@@ -14,7 +14,17 @@ from coil.process.problems import Problems
 from coil.store.contract import BlockStore
 
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_KINDS = ("kernel", "store", "journal", "attachment", "link", "pool", "node name", "rack")
+_KINDS = (
+    "kernel",
+    "store",
+    "journal",
+    "attachment",
+    "link",
+    "pool",
+    "node name",
+    "rack",
+    "socket",
+)
 """Of what there can be problems."""
 
 

@@ -31,6 +31,9 @@ _BACKLOG = 1024
 _RECEIVE_BYTES = 1 << 16
 _PAUSE_SECONDS = 1.0
 
+FileId = tuple[int, int]
+"""Device and inode."""
+
 
 class ListenError(Exception):
     """Nobody can be served there; the message says where and why."""
@@ -151,6 +154,8 @@ class Server:
         self._router = router
         self._group = asyncio.TaskGroup()
         self._listening: list[socket.socket] = []
+        self._files: dict[Path, tuple[FileId | None, socket.socket]] = {}
+        """The Unix sockets, and the files they were bound to."""
         self._reading: set[asyncio.Task[None]] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._requests = itertools.count(1)
@@ -169,11 +174,27 @@ class Server:
 
         Raises ListenError when it can't be made there.
         """
+        self._listen_unix(path)
+
+    def listen_again(self, path: Path) -> bool:
+        """As ``listen_unix``, where what has that name is not its socket any more; whether so.
+
+        Raises ListenError, also when somebody else serves there by now.
+        """
+        found, sock = self._files[path]
+        if _find_file(path) == found:
+            return False
+        self._listen_unix(path)
+        self._close(sock)
+        return True
+
+    def _listen_unix(self, path: Path) -> None:
         try:
             _check_unserved(path)
-            sock = _bind_unix(path)
+            sock, found = _bind_unix(path)
         except OSError as exc:
             raise ListenError(f"cannot listen on {path}: {exc.strerror or exc}") from exc
+        self._files[path] = found, sock
         self._listen(sock, self._router)
 
     async def listen_tcp(self, host: str, port: int, router: Router) -> int:
@@ -218,13 +239,15 @@ class Server:
         if listening in self._listening:
             asyncio.get_running_loop().add_reader(listening, self._accept, listening, router)
 
+    def _close(self, listening: socket.socket) -> None:
+        self._listening.remove(listening)
+        asyncio.get_running_loop().remove_reader(listening)
+        listening.close()
+
     async def _drain(self, seconds: float) -> None:
         """Accept no more, finish what is in flight, drop what takes longer."""
-        loop = asyncio.get_running_loop()
-        while self._listening:
-            sock = self._listening.pop()
-            loop.remove_reader(sock)
-            sock.close()
+        for sock in [*self._listening]:
+            self._close(sock)
         for task in self._reading:
             task.cancel()
         if self._serving:
@@ -352,11 +375,20 @@ def _check_unserved(path: Path) -> None:
     """Raise ListenError when somebody serves on the socket already."""
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     with probe, contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+        probe.setblocking(False)  # noqa: FBT003 - whoever serves may be stopped, its backlog full
         probe.connect(str(path))
         raise ListenError(f"somebody serves on {path} already; give each coild its --socket")
 
 
-def _bind_unix(path: Path) -> socket.socket:
+def _find_file(path: Path) -> FileId | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _bind_unix(path: Path) -> tuple[socket.socket, FileId | None]:
     """Bind under a temporary name, restrict, listen, rename: nobody meets a half-made socket."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
@@ -368,9 +400,10 @@ def _bind_unix(path: Path) -> socket.socket:
         sock.bind(str(temporary))
         temporary.chmod(0o600)
         sock.listen(_BACKLOG)
+        found = _find_file(temporary)
         temporary.rename(path)
     except BaseException:
         sock.close()
         temporary.unlink(missing_ok=True)
         raise
-    return sock
+    return sock, found
