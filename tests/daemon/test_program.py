@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from coil.lab.wait import until
+from daemon.conftest import DUAL
 
 COILD = Path(sys.executable).with_name("coild")
 
@@ -296,6 +297,30 @@ def test_a_store_that_cannot_be_read_is_a_problem_and_no_more(machine):
     store.rmdir()
     away.rename(store)
     until(lambda: machine_status(machine)["problems"] == [], "the problem is gone")
+
+
+def test_a_start_on_a_store_that_cannot_be_written_gives_what_it_owns(machines):
+    machine = machines()
+    place = machine.directory / "store"
+    place.mkdir()
+    machine.store = f"sqlite://{place}/store.db"
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
+    try:
+        machine.create_pool(DUAL)
+        machine.start()
+        machine.wait_block()
+        machine.kill()
+        subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+        machine.start("--period=0.3")
+        assert [p["kind"] for p in machine_status(machine)["problems"]] == ["store"]
+        machine.add("a", machine.pods())
+        assert machine.routes(119) == {"10.66.0.0/27": "lo"}
+        subprocess.run(["mount", "-o", "remount,rw", place], check=True)
+        until(lambda: machine_status(machine)["problems"] == [], "the problem is gone")
+        assert list(machine.used().values()) == ["a"]
+    finally:
+        machine.stop()
+        subprocess.run(["umount", "-l", place], check=True)
 
 
 def machine_status(machine):

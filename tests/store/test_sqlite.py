@@ -182,14 +182,38 @@ await store.close()
 """
 
 
-async def test_a_read_only_file_system_is_refused(
+SAY_WHY_NOT_READ = """
+store = SqliteStore(path)
+await store.open()
+try:
+    await store.list_pools()
+except CoilError as exc:
+    print(type(exc).__name__, exc.message)
+await store.close()
+"""
+
+
+async def test_a_read_only_file_system_without_a_store_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await made(path)
+    path.parent.mkdir()
     monkeypatch.setenv("STORE_PATH", str(path))
     said = in_child(SAY_WHY_NOT_OPENED, f"mount --bind -r {path.parent} {path.parent}")
     assert len(said) == 1
     assert said[0].startswith("ConfigError")
+    assert str(path) in said[0]
+
+
+@pytest.mark.parametrize("what", ["directory", "file"])
+async def test_a_store_that_cannot_be_written_for_now_is_one_that_is_away(
+    path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    await made(path)
+    place = path if what == "file" else path.parent
+    monkeypatch.setenv("STORE_PATH", str(path))
+    said = in_child(SAY_WHY_NOT_READ, f"mount --bind -r {place} {place}")
+    assert len(said) == 1
+    assert said[0].startswith("StoreUnavailable")
     assert str(path) in said[0]
 
 

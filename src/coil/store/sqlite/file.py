@@ -96,11 +96,19 @@ def _refusals(path: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         reason = f"cannot use {path} as a store: {exc.filename or path}: {exc.strerror}"
-        if exc.errno in _MAY_PASS:
+        if exc.errno in _MAY_PASS or (exc.errno == errno.EROFS and _was_made(path)):
             raise StoreUnavailable(reason, path=str(path)) from exc
         raise ConfigError(
             f"{reason}; name a file in a directory that may be written", path=str(path)
         ) from exc
+
+
+def _was_made(path: Path) -> bool:
+    """Whether there is the proof of a store of coil: what held one will do so again."""
+    try:
+        return lock_path(path).stat().st_size > 0
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -161,13 +169,18 @@ def _open_locked(path: Path, lock: int, busy_seconds: float) -> Opened:
 
 
 def _refuse_unusable(path: Path) -> None:
-    """Raise ConfigError for what has the name and can be no store, whatever is in it."""
+    """Raise ConfigError for what has the name and can be no store, whatever is in it.
+
+    Raises OSError where the file alone is mounted read-only.
+    """
     try:
         found = path.stat()
     except FileNotFoundError:
         return
     if not stat.S_ISREG(found.st_mode):
         raise ConfigError(f"{path} is not a file; a store is one file", path=str(path))
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
     if not os.access(path, os.R_OK | os.W_OK):
         raise ConfigError(
             f"{path} may not be read and written; check its permissions", path=str(path)
