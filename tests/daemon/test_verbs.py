@@ -67,6 +67,24 @@ def test_check_tells_a_default_route_that_does_not_lead_to_the_gateway(machine, 
     assert "169.254.1.1" in reply.json["msg"]
 
 
+def test_check_demands_the_default_routes_that_later_plugins_have_left(machine):
+    pod = machine.pods()
+    told = machine.add("c1", pod).json
+
+    def check(*routes):
+        return machine.cni("CHECK", "c1", pod, prevResult={**told, "routes": list(routes)})
+
+    four, six = told["routes"]
+    pod.run("ip", "route", "del", "default")
+    assert check(four, six).code == 100
+    assert check(six).code == 0
+    assert check({**four, "gw": "10.9.9.9"}, {"dst": "10.9.0.0/16"}, six).code == 0
+    pod.run("ip", "-6", "route", "del", "default")
+    assert "fe80::1" in check({"dst": "::/0", "gw": "fe80:0::1"}).json["msg"]
+    assert check().code == 0
+    assert check({"dst": "nonsense", "gw": "10.9.9.9"}).code == 7
+
+
 BROKEN = {
     "rule of priority 2000": ("ip", "rule", "del", "priority", "2000"),
     "does not forward IPv6": ("sysctl", "-qw", "net.ipv6.conf.all.forwarding=0"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
 
 from coil.cni import versions
 from coil.cni.errors import BadNetconf
@@ -101,8 +101,19 @@ def addresses_on(previous: Mapping[str, object], ifname: str, sandbox: str) -> l
         if not isinstance(entry, dict):
             raise BadNetconf("prevResult: ips must list objects")
         if _is_on(entry.get("interface"), interfaces, ifname, sandbox):
-            found.append(_address(entry.get("address")))
+            found.append(_interface_address(entry.get("address")).ip)
     return found
+
+
+def default_gateways(previous: Mapping[str, object]) -> frozenset[Address]:
+    """Where the default routes lead that a previous result lists. Raises BadNetconf."""
+    found: set[Address] = set()
+    for entry in _list(previous, "routes"):
+        if not isinstance(entry, dict):
+            raise BadNetconf("prevResult: routes must list objects")
+        if entry.get("gw") and _interface_address(entry.get("dst")).network.prefixlen == 0:
+            found.add(_interface_address(entry["gw"]).ip)
+    return frozenset(found)
 
 
 def _is_on(index: object, interfaces: Sequence[object], ifname: str, sandbox: str) -> bool:
@@ -116,9 +127,9 @@ def _is_on(index: object, interfaces: Sequence[object], ifname: str, sandbox: st
     return interface.get("name") == ifname and interface.get("sandbox", sandbox) == sandbox
 
 
-def _address(text: object) -> Address:
+def _interface_address(text: object) -> IPv4Interface | IPv6Interface:
     try:
-        return ip_interface(str(text)).ip
+        return ip_interface(str(text))
     except ValueError as exc:
         raise BadNetconf(f"prevResult: {text!r} is not an address") from exc
 

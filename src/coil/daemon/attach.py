@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import structlog
 
 from coil.daemon.fetch import BlockFetcher
-from coil.daemon.inventory import Inventory, OwnedBlock
+from coil.daemon.inventory import Address, Inventory, OwnedBlock
 from coil.daemon.locks import AttachmentLocks
 from coil.daemon.opener import NetnsOpener
 from coil.daemon.steps import (
@@ -35,7 +35,7 @@ from coil.nodenet.errors import LinkExists, NetnsGone, NetnsInvalid, NetnsSilent
 from coil.nodenet.inspect import host_faults, node_faults, pod_faults
 from coil.nodenet.netns import NetnsHandle
 from coil.nodenet.observe import HostState, observe_link
-from coil.nodenet.plan import Tables, calico_ifname, host_ifname, pod_mac
+from coil.nodenet.plan import GATEWAYS, Tables, calico_ifname, host_ifname, pod_mac
 from coil.nodenet.removal import LinkRemover
 from coil.nodenet.veth import attach, rename_host_end
 
@@ -253,11 +253,18 @@ class Attacher:
         self._step(DEL_DONE)
         _later(_say_freed, attachment)
 
-    async def faults(self, key: AttachmentKey, netns_path: str = "") -> list[str]:
+    async def faults(
+        self,
+        key: AttachmentKey,
+        netns_path: str = "",
+        *,
+        gateways: Collection[Address] = frozenset(GATEWAYS.values()),
+    ) -> list[str]:
         """What is wrong with an attachment, in kernel and pod. Raises AttachmentNotFound.
 
         ``netns_path``: where its namespace is by the caller's word; else where it was at ADD. Where
         neither is known (it was recovered from the kernel) only the host's side is looked at.
+        ``gateways``: to which of coil's the pod is to have a default route.
         """
         async with self._locks.hold(key):
             attachment = self.get(key)
@@ -267,7 +274,7 @@ class Attacher:
             return [
                 *host_faults(state, [attachment], tables).get(key, ()),
                 *self._node_faults(state, attachment),
-                *(await self._pod_faults(attachment, netns) if netns.path else ()),
+                *(await self._pod_faults(attachment, netns, gateways) if netns.path else ()),
             ]
 
     def _node_faults(self, state: HostState, attachment: Attachment) -> list[str]:
@@ -277,10 +284,14 @@ class Attacher:
             found.append(f"block {attachment.block} is not this node's any more: recreate the pod")
         return found
 
-    async def _pod_faults(self, attachment: Attachment, netns: Netns) -> list[str]:
+    async def _pod_faults(
+        self, attachment: Attachment, netns: Netns, gateways: Collection[Address]
+    ) -> list[str]:
         try:
             with await self._opener.open(netns) as handle:
-                return await self._workers.run(lambda _netlink: pod_faults(handle, attachment))
+                return await self._workers.run(
+                    lambda _netlink: pod_faults(handle, attachment, gateways)
+                )
         except (NetnsGone, NetnsInvalid, NetnsSilent) as exc:
             return [exc.message]
 

@@ -105,7 +105,9 @@ class CniEndpoint:
             raise errors.Unhealthy(
                 f"prevResult does not give {key.ifname} its address {', '.join(missing)}"
             )
-        faults = await self._attacher.faults(key, request.netns)
+        # A later plugin of the chain may have taken the default route over (vrf).
+        gateways = result.default_gateways(previous)
+        faults = await self._attacher.faults(key, request.netns, gateways=gateways)
         if faults:
             raise errors.Unhealthy(f"attachment {key}: {'; '.join(faults)}")
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from coil.domain.attachment import Attachment, AttachmentKey
 from coil.nodenet import messages as m
-from coil.nodenet.messages import Network
+from coil.nodenet.messages import Address, Network
 from coil.nodenet.netlink import NetlinkSocket
 from coil.nodenet.netns import NetnsHandle
 from coil.nodenet.observe import HostLink, HostState, observe_link
@@ -98,13 +98,20 @@ def node_faults(
     ]
 
 
-def pod_faults(netns: NetnsHandle, attachment: Attachment) -> list[str]:
-    """What is wrong inside the pod, one sentence each. Worker threads only."""
+def pod_faults(
+    netns: NetnsHandle, attachment: Attachment, gateways: Collection[Address]
+) -> list[str]:
+    """What is wrong inside the pod, one sentence each. Worker threads only.
+
+    ``gateways``: to which of coil's it is to have a default route.
+    """
     with netns.open_netlink() as inside:
-        return _inside_faults(inside, attachment)
+        return _inside_faults(inside, attachment, gateways)
 
 
-def _inside_faults(inside: NetlinkSocket, attachment: Attachment) -> list[str]:
+def _inside_faults(
+    inside: NetlinkSocket, attachment: Attachment, gateways: Collection[Address]
+) -> list[str]:
     ifname = attachment.key.ifname
     link = find_link(inside, ifname)
     if link is None:
@@ -115,8 +122,8 @@ def _inside_faults(inside: NetlinkSocket, attachment: Attachment) -> list[str]:
         there = {(a.address, a.prefixlen) for a in (parse_address(p) for _k, p in dump)}
         if (address, address.max_prefixlen) not in there:
             faults.append(f"interface {ifname} lacks address {host_network(address)}")
-        if not _has_way_out(inside, address.version, link.ifindex):
-            gateway = GATEWAYS[address.version]
+        gateway = GATEWAYS[address.version]
+        if gateway in gateways and not _has_way_out(inside, address.version, link.ifindex):
             faults.append(f"interface {ifname} has no default route via {gateway}")
     return faults
 

@@ -75,3 +75,19 @@ def test_a_previous_result_is_kept_and_ours_appended():
 def test_a_previous_result_of_another_form_is_refused(broken):
     with pytest.raises(BadNetconf):
         result.addresses_on(broken, "eth0", "/ns")
+
+
+def test_default_routes_are_told_from_others():
+    found = result.to_json(MADE, "1.0.0")
+    assert result.default_gateways(found) == set(GATEWAYS.values())
+    other = [{"dst": "10.0.0.0/8", "gw": "10.0.0.9"}, {"dst": "0.0.0.0/0"}]
+    assert result.default_gateways({"routes": other}) == set()
+    assert result.default_gateways({}) == set()
+
+
+@pytest.mark.parametrize(
+    "routes", [{}, [1], [{"dst": "x", "gw": "::1"}], [{"dst": "::/0", "gw": 7.5}]], ids=str
+)
+def test_previous_routes_of_another_form_are_refused(routes):
+    with pytest.raises(BadNetconf):
+        result.default_gateways({"routes": routes})
