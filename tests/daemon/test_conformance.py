@@ -157,7 +157,6 @@ def test_what_the_netconf_may_not_say(suite):
         ({"prevResult": {"interfaces": 5}}, 7),
         ({"prevResult": {"ips": {}}}, 7),
         ({"ipam": {"type": "host-local"}}, 2),
-        ({"ipMasq": True}, 2),
         ({"runtimeConfig": {"ips": ["10.66.0.9/32"]}}, 2),
         ({"args": {"cni": {"ips": ["10.66.0.9"]}}}, 2),
         ({"runtimeConfig": {"mac": "02:00:00:00:00:09"}}, 2),
@@ -168,7 +167,6 @@ def test_what_the_netconf_may_not_say(suite):
         suite.expect(code, "netconf", "ADD", {**suite.conf("1.1.0"), **more})
     for more in (
         {"mtu": "9000"},
-        {"ipMasq": True},
         {"pool": "nowhere"},
         {"dns": 5},
         {"prevResult": 5},

@@ -90,7 +90,7 @@ def parse_netconf(
 
 
 def check_supported(found: Mapping[str, object], arguments: Mapping[str, str]) -> None:
-    """Refuse what would otherwise be silently ignored: foreign IPAM, masquerading, wishes.
+    """Refuse what would otherwise be silently ignored: foreign IPAM, a wish for an address.
 
     ``arguments``: of CNI_ARGS. Raises UnsupportedField.
     """
@@ -98,11 +98,6 @@ def check_supported(found: Mapping[str, object], arguments: Mapping[str, str]) -
     if isinstance(ipam, dict) and ipam.get("type"):
         raise UnsupportedField(
             f"ipam type {str(ipam['type'])[:40]!r}: coil gives addresses itself; remove ipam"
-        )
-    if found.get("ipMasq"):
-        raise UnsupportedField(
-            "ipMasq: coil masquerades nothing, its addresses are routed; remove ipMasq, and "
-            "masquerade where the network ends, if it does"
         )
     places = (found.get("runtimeConfig"), _sub(found.get("args"), "cni"))
     # IP is how runtimes wish for one address (podman run --ip), ips for several.
