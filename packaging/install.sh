@@ -1,20 +1,22 @@
 #!/bin/sh
 # Put coil on a host, or take it off again: packaging/install.sh install|uninstall.
 #
-# PREFIX/share/manifest lists what was put there, folders that had to be made included (they end
-# in /); uninstall removes that and nothing else. Installing again is an upgrade.
+# PREFIX/share/coil/manifest lists what was put there, folders that had to be made included (they
+# end in /); uninstall removes that and nothing else. Installing again is an upgrade.
 #
 # The conflist is the operator's as soon as it is changed: an upgrade leaves a changed one alone
 # and says so, uninstall moves it aside as 10-coil.conflist.saved, which no runtime reads (left
-# in place it would name a plugin that is gone). What we put is kept in PREFIX/share to compare.
+# in place it would name a plugin that is gone). What we put is kept in PREFIX/share/coil to
+# compare.
 #
 # Variables: PREFIX DESTDIR LINK_DIR CNI_BIN_DIR CNI_ETC_DIR UNIT_DIR; defaults in the Makefile.
 # DESTDIR stages for another root; nothing of this machine is asked or started then.
 set -eu
 umask 022
 here=$(cd "$(dirname "$0")/.." && pwd)
-manifest="$DESTDIR$PREFIX/share/manifest"
-reference="$PREFIX/share/10-coil.conflist"
+share="$PREFIX/share/coil" # of our own: PREFIX may be /usr/local
+manifest="$DESTDIR$share/manifest"
+reference="$share/10-coil.conflist"
 conflist="$CNI_ETC_DIR/10-coil.conflist"
 units="coild coil-controller coil-router coil-aggregates coil-gobgp" # only coild is enabled: it belongs on every node
 work=$(mktemp -d)
@@ -48,11 +50,31 @@ folder() {
     mkdir -p "$DESTDIR$1"
 }
 
+# Before coil had a folder there, all of it lay loose in PREFIX/share.
+adopt() {
+    old="$DESTDIR$PREFIX/share/manifest"
+    grep -qxF "$PREFIX/bin/coild" "$old" 2>/dev/null || return 0
+    mkdir -p "$DESTDIR$share"
+    sort -r "$old" | while read -r path; do
+        case "$path" in
+        "$PREFIX/share/doc/") rmdir "$DESTDIR$path" 2>/dev/null || echo "$path" ;;
+        "$PREFIX/share/doc/"*) rm -f "$DESTDIR$path" ;;
+        "$PREFIX/share/10-coil.conflist")
+            if [ -e "$DESTDIR$path" ]; then mv "$DESTDIR$path" "$DESTDIR$reference"; fi
+            ;;
+        *) echo "$path" ;;
+        esac
+    done >"$work/adopted"
+    printf '%s\n' "$share/" "$reference" >>"$work/adopted"
+    mv "$work/adopted" "$manifest"
+    rm "$old"
+}
+
 # put SOURCE TARGET MODE: whoever looks at TARGET sees the old file or the new one, whole.
 put() {
     folder "$(dirname "$2")"
     list "$2"
-    cp "$1" "$DESTDIR$2.new"
+    cp --remove-destination "$1" "$DESTDIR$2.new"
     chmod "$3" "$DESTDIR$2.new"
     sync "$DESTDIR$2.new"
     mv -T "$DESTDIR$2.new" "$DESTDIR$2"
@@ -61,7 +83,7 @@ put() {
 link() {
     folder "$(dirname "$2")"
     list "$2"
-    ln -s "$1" "$DESTDIR$2.new"
+    ln -sfT "$1" "$DESTDIR$2.new"
     mv -T "$DESTDIR$2.new" "$DESTDIR$2"
 }
 
@@ -94,7 +116,9 @@ install_programs() {
     done
     put "$here/build/coil" "$PREFIX/bin/coil" 0755
     put "$here/build/coil" "$CNI_BIN_DIR/coil" 0755
-    link "$PREFIX/bin/coilctl" "$LINK_DIR/coilctl"
+    if [ ! "$DESTDIR$PREFIX/bin" -ef "$DESTDIR$LINK_DIR" ]; then
+        link "$PREFIX/bin/coilctl" "$LINK_DIR/coilctl"
+    fi
 }
 
 install_conflist() {
@@ -115,11 +139,12 @@ install_conflist() {
 }
 
 install_all() {
-    folder "$PREFIX/share"
+    adopt
+    folder "$share"
     install_venv
     install_programs
     for document in "$here"/docs/cmd-*.md "$here/docs/store.md" "$here/LICENSE"; do
-        put "$document" "$PREFIX/share/doc/${document##*/}" 0644
+        put "$document" "$share/doc/${document##*/}" 0644
     done
     for unit in $units; do
         sed "s|@PREFIX@|$PREFIX|g" "$here/packaging/$unit.service" >"$work/unit"
@@ -158,6 +183,7 @@ uninstall_conflist() {
 }
 
 uninstall_all() {
+    adopt
     [ -f "$manifest" ] || { echo "nothing to remove: no $manifest" >&2; exit 1; }
     UNIT_DIR=$(dirname "$(installed_at coild.service | tail -n 1)")
     if has_systemd; then

@@ -107,6 +107,52 @@ def test_staging_puts_all_below_destdir_for_programs_that_will_be_elsewhere(tmp_
     assert everything_below(tmp_path) == set()
 
 
+def test_a_prefix_that_others_use_keeps_their_things_and_a_coilctl_that_runs(tmp_path, places):
+    """As PREFIX=/usr/local has it: programs lie where the link would be."""
+    places = {**places, "PREFIX": tmp_path / "usr", "LINK_DIR": tmp_path / "usr/bin"}
+    theirs = places["PREFIX"] / "share/doc/theirs"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("theirs")
+    before = everything_below(tmp_path)
+    programs = places["PREFIX"] / "bin"
+    programs.mkdir()
+    (programs / "coilctl.new").symlink_to(programs / "coilctl")  # of an install that was cut short
+    make("install", **places)
+    installed_programs_say_their_version(places)
+    assert {p.name for p in (places["PREFIX"] / "share").iterdir()} == {"coil", "doc"}
+    assert list(theirs.parent.iterdir()) == [theirs]
+    unit = (places["UNIT_DIR"] / "coild.service").read_text()
+    assert Path(unit.split("Documentation=file:")[1].split()[0]).exists()
+    make("uninstall", PREFIX=places["PREFIX"])
+    assert everything_below(tmp_path) == before | {"usr/bin"}
+
+
+def as_older_versions_put_it(places):
+    """What lies in share/coil now lay loose in share."""
+    share = places["PREFIX"] / "share"
+    manifest = share / "coil/manifest"
+    lines = manifest.read_text().replace(f"{share}/coil/", f"{share}/").splitlines()
+    manifest.write_text("".join(f"{line}\n" for line in dict.fromkeys(lines)))
+    for path in (share / "coil").iterdir():
+        path.rename(share / path.name)
+    (share / "coil").rmdir()
+
+
+def test_an_installation_of_an_older_version_is_upgraded_and_removed_whole(tmp_path, places):
+    before = everything_below(tmp_path)
+    make("install", **places)
+    new = everything_below(tmp_path)
+    as_older_versions_put_it(places)
+    make("uninstall", PREFIX=places["PREFIX"])
+    assert everything_below(tmp_path) == before
+    make("install", **places)
+    as_older_versions_put_it(places)
+    assert "not as we put it" not in make("install", **places)
+    assert everything_below(tmp_path) == new
+    make("uninstall", PREFIX=places["PREFIX"])
+    assert everything_below(tmp_path) == before
+
+
 def test_a_changed_configuration_survives_an_upgrade_and_is_moved_aside_at_the_end(
     tmp_path, places
 ):
@@ -126,7 +172,7 @@ def test_an_untouched_configuration_of_an_older_version_is_replaced(places):
     make("install", **places)
     conflist = places["CNI_ETC_DIR"] / "10-coil.conflist"
     new = conflist.read_text()
-    for copy in (conflist, places["PREFIX"] / "share/10-coil.conflist"):
+    for copy in (conflist, places["PREFIX"] / "share/coil/10-coil.conflist"):
         copy.write_text(new.replace('"coil"', '"older"', 1))
     assert "not as we put it" not in make("install", **places)
     assert conflist.read_text() == new
