@@ -42,9 +42,9 @@ list() {
     grep -qxF "$1" "$manifest" 2>/dev/null || echo "$1" >>"$manifest"
 }
 
-# folder DIR: make it and what is missing above it.
+# folder DIR: make it and what is missing above it. DESTDIR itself is not ours to take away again.
 folder() {
-    [ -d "$DESTDIR$1" ] && return
+    if [ "$1" = / ] || [ -d "$DESTDIR$1" ]; then return; fi
     folder "$(dirname "$1")"
     list "$1/"
     mkdir -p "$DESTDIR$1"

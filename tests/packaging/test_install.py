@@ -89,8 +89,9 @@ def test_what_is_installed_runs_without_the_checkout(places):
 
 
 def test_staging_puts_all_below_destdir_for_programs_that_will_be_elsewhere(tmp_path):
-    make("install", DESTDIR=tmp_path)
-    assert everything_below(tmp_path) >= {
+    stage = tmp_path / "not/there"
+    make("install", DESTDIR=stage)
+    assert everything_below(stage) >= {
         "opt/coil/bin/coild",
         "opt/coil/bin/coil",
         "opt/cni/bin/coil",
@@ -98,13 +99,13 @@ def test_staging_puts_all_below_destdir_for_programs_that_will_be_elsewhere(tmp_
         "etc/systemd/system/coild.service",
         "usr/local/bin/coilctl",
     }
-    link = tmp_path / "usr/local/bin/coilctl"
+    link = stage / "usr/local/bin/coilctl"
     assert os.readlink(link) == "/opt/coil/bin/coilctl"
-    for text in (tmp_path / "opt/coil/bin/coild", tmp_path / "etc/systemd/system/coild.service"):
+    for text in (stage / "opt/coil/bin/coild", stage / "etc/systemd/system/coild.service"):
         assert "/opt/coil/" in text.read_text()
-        assert str(tmp_path) not in text.read_text()
-    make("uninstall", DESTDIR=tmp_path)
-    assert everything_below(tmp_path) == set()
+        assert str(stage) not in text.read_text()
+    make("uninstall", DESTDIR=stage)
+    assert everything_below(stage) == set()
 
 
 def test_a_prefix_that_others_use_keeps_their_things_and_a_coilctl_that_runs(tmp_path, places):
