@@ -122,10 +122,15 @@ install_programs() {
 }
 
 install_conflist() {
-    "$DESTDIR$PREFIX/venv/bin/python" -I -c \
-        'from coil.ctl.machine import cni_paths; print(*cni_paths().plugins)' >"$work/looks"
-    set -- # where the runtime looks, unless it is one that this machine does not tell of
-    looks_here || set -- --cni-bin-dir "$CNI_BIN_DIR"
+    if [ -n "$DESTDIR" ]; then
+        # What every runtime takes, and what lies in the stage.
+        set -- --cni-version 1.0.0 --cni-bin-dir "$DESTDIR$CNI_BIN_DIR"
+    else
+        "$PREFIX/venv/bin/python" -I -c \
+            'from coil.ctl.machine import cni_paths; print(*cni_paths().plugins)' >"$work/looks"
+        set -- # where the runtime looks, unless it is one that this machine does not tell of
+        looks_here || set -- --cni-bin-dir "$CNI_BIN_DIR"
+    fi
     "$DESTDIR$PREFIX/venv/bin/python" -I -m coil.ctl.main conflist "$@" >"$work/conflist"
     there="$DESTDIR$conflist"
     if [ -e "$there" ] && ! cmp -s "$work/conflist" "$there" &&

@@ -33,8 +33,9 @@ def run(*command, **more):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, **more)
 
 
-def make(target, **variables):
-    done = run("make", "-s", target, *(f"{name}={value}" for name, value in variables.items()))
+def make(target, *, environment=None, **variables):
+    words = (f"{name}={value}" for name, value in variables.items())
+    done = run("make", "-s", target, *words, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -106,6 +107,25 @@ def test_staging_puts_all_below_destdir_for_programs_that_will_be_elsewhere(tmp_
         assert str(stage) not in text.read_text()
     make("uninstall", DESTDIR=stage)
     assert everything_below(stage) == set()
+
+
+def test_staging_asks_nothing_of_this_machine_but_looks_for_plugins_in_the_stage(tmp_path):
+    asked, programs = tmp_path / "asked", tmp_path / "path"
+    programs.mkdir()
+    for runtime in ("containerd", "podman"):
+        (programs / runtime).write_text(f"#!/bin/sh\necho $0 $* >>{asked}\necho v2.2.9\n")
+        (programs / runtime).chmod(0o755)
+    here, stage = tmp_path / "cni", tmp_path / "stage"
+    for folder, plugin in ((here, "tuning"), (Path(f"{stage}{here}"), "portmap")):
+        folder.mkdir(parents=True)
+        (folder / plugin).write_text(f"#!/bin/sh\necho $0 >>{asked}\n")
+        (folder / plugin).chmod(0o755)
+    path = f"{programs}:{os.environ['PATH']}"
+    make("install", DESTDIR=stage, CNI_BIN_DIR=here, environment={**os.environ, "PATH": path})
+    conf = json.loads((stage / "etc/cni/net.d/10-coil.conflist").read_text())
+    assert conf["cniVersion"] == "1.0.0"
+    assert [plugin["type"] for plugin in conf["plugins"]] == ["coil", "portmap"]
+    assert not asked.exists(), asked.read_text()
 
 
 def test_a_prefix_that_others_use_keeps_their_things_and_a_coilctl_that_runs(tmp_path, places):
