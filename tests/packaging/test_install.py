@@ -86,7 +86,17 @@ def test_what_is_installed_runs_without_the_checkout(places):
         path = places["PREFIX"] / "bin" / program
         done = run("unshare", "--mount", "sh", "-c", hide, ROOT, path)
         assert (done.returncode, done.stderr) == (0, "")
-        assert "Usage: " in done.stdout
+        assert f"Usage: {program} " in done.stdout
+    completed_by_bash_is_a_noun_of_coilctl(places["PREFIX"] / "bin")
+
+
+def completed_by_bash_is_a_noun_of_coilctl(programs):
+    words = (
+        "source <(coilctl completion bash); COMP_WORDS=(coilctl po); COMP_CWORD=1; "
+        '_coilctl_completion coilctl; echo "${COMPREPLY[@]}"'
+    )
+    done = run("bash", "-c", words, env={"PATH": f"{programs}:/usr/bin:/bin"})
+    assert (done.stdout, done.stderr) == ("pool\n", "")
 
 
 def test_staging_puts_all_below_destdir_for_programs_that_will_be_elsewhere(tmp_path):

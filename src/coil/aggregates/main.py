@@ -92,4 +92,4 @@ async def run(settings: Settings, store: Store, supervisor: Supervisor) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="coil-aggregates")

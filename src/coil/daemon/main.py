@@ -194,4 +194,4 @@ async def serve(settings: Settings, step: StepHook = no_step) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="coild")

@@ -84,4 +84,4 @@ async def run(settings: Settings, supervisor: Supervisor) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="coil-gobgp")

@@ -82,4 +82,4 @@ async def serve(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="coil-router")
