@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 import click
 
 from coil.ctl.client import ask_list, ask_object
-from coil.ctl.common import Context, verb
+from coil.ctl.common import Context, noun, verb
 from coil.ctl.output import ago, show_object, show_rows
 
 _ID_SHOWN = 12
 """Characters of a container id in tables, as the runtimes' own tools show them."""
 
 
-@click.group("address")
+@noun("address")
 def address_group() -> None:
     """Addresses of this node: in use and cooling."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from coil.ctl.common import Context, verb, with_store
+from coil.ctl.common import Context, noun, verb, with_store
 from coil.ctl.output import show_rows
 from coil.domain.names import parse_pool_name
 from coil.store.contract import Store
 
 
-@click.group("block")
+@noun("block")
 def block_group() -> None:
     """Slices of a pool's subnets, each owned by one node."""
 

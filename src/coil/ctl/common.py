@@ -1,4 +1,4 @@
-"""What every command of coilctl shares: its options (before or after the verb) and its errors."""
+"""What every command of coilctl shares: its options (at every level) and its errors."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def _keep(context: click.Context, parameter: click.Parameter, value: object) -> 
 def common_options(command: Command, *, from_environment: bool = False) -> Command:
     """Add --store, --socket and --output.
 
-    The environment is asked by the program's own options only: asked again by the verb's it would
-    win over what was written before the verb.
+    The environment is asked by the program's own options only: asked again further in it would win
+    over what was written before.
     """
     prefix = "COIL" if from_environment else None
     options = (
@@ -67,6 +67,15 @@ def common_options(command: Command, *, from_environment: bool = False) -> Comma
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def noun(name: str) -> Callable[[Callable[[], None]], click.Group]:
+    """Make a function a group of verbs; it, too, takes the options that all share."""
+
+    def decorate(function: Callable[[], None]) -> click.Group:
+        return click.group(name)(common_options(function))
+
+    return decorate
 
 
 def verb(group: click.Group, name: str) -> Callable[[Callable[..., None]], click.Command]:

@@ -11,7 +11,7 @@ from coil import __version__
 from coil.ctl import audit, conflist, doctor, explain, router_config, simulate
 from coil.ctl.address import address_group
 from coil.ctl.block import block_group
-from coil.ctl.common import common_options
+from coil.ctl.common import Context, common_options, verb
 from coil.ctl.node import node_group
 from coil.ctl.pool import pool_group
 from coil.ctl.rack import rack_group
@@ -24,7 +24,7 @@ from coil.process import logging
 def main() -> None:
     """Operate coil: pools and blocks through the store, this node through coild.
 
-    The options of this program can stand before or after the verb.
+    These options can stand before or after the verb, and in between.
     """
     logging.configure(level="warning")
 
@@ -39,10 +39,11 @@ simulate.add_to(main)
 router_config.add_to(main)
 
 
-@main.command("completion")
+@verb(main, "completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
+def completion(context: Context, shell: str) -> None:
     """Print shell completion; for bash: source <(coilctl completion bash)."""
+    del context
     found = get_completion_class(shell)
     if found is not None:
         click.echo(found(main, {}, "coilctl", "_COILCTL_COMPLETE").source())

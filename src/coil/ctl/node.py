@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import click
 
 from coil.ctl.client import ask_list, ask_object
-from coil.ctl.common import Context, verb, with_store
+from coil.ctl.common import Context, noun, verb, with_store
 from coil.ctl.output import ago, show_object, show_rows
 from coil.domain.block import BlockId
 from coil.domain.errors import InvalidPool, NodeAlive, NodeNotFound
@@ -23,7 +23,7 @@ daemon goes on announcing them, until its coild has asked the store again. Anoth
 these blocks at once, and two pods would have one address. Do this only when the machine is off."""
 
 
-@click.group("node")
+@noun("node")
 def node_group() -> None:
     """This node, and all the others."""
 

@@ -8,7 +8,7 @@ from math import ceil
 
 import click
 
-from coil.ctl.common import Context, verb, with_store
+from coil.ctl.common import Context, noun, verb, with_store
 from coil.ctl.output import show_object, show_rows
 from coil.domain.block import BlockClaim
 from coil.domain.errors import InvalidPool
@@ -27,7 +27,7 @@ _MAP_CELLS = 256
 _MAP_WIDTH = 64
 
 
-@click.group("pool")
+@noun("pool")
 def pool_group() -> None:
     """Named sets of subnets that pods get addresses from."""
 

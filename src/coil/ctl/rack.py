@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-import click
-
-from coil.ctl.common import Context, verb, with_store
+from coil.ctl.common import Context, noun, verb, with_store
 from coil.ctl.output import show_rows
 from coil.domain.names import RackName
 from coil.domain.ranges import aggregates, range_of
 from coil.store.contract import Store
 
 
-@click.group("rack")
+@noun("rack")
 def rack_group() -> None:
     """Racks, and the prefixes their ToRs could announce."""
 

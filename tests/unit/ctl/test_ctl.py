@@ -40,12 +40,31 @@ def test_options_stand_before_or_after_the_verb(run, tmp_path):
     run("pool", "create", "default", "10.0.0.0/24")
     before = run("--output", "json", "pool", "list").output
     assert run("pool", "list", "--output", "json").output == before
-    assert run("pool", "--help").exit_code == 0
+    assert run("pool", "--output", "json", "list").output == before
     other = f"sqlite://{tmp_path}/other.db"
     run("pool", "create", "b", "10.1.0.0/24", "--store", other)
     run("pool", "delete", "b", "--store", other)
     assert json.loads(run("pool", "list", "--store", other, "-o", "json").output) == []
-    assert json.loads(run("--store", other, "pool", "list", "-o", "json").output) == []
+    for words in (("--store", other, "pool", "list"), ("pool", "--store", other, "list")):
+        assert json.loads(run(*words, "-o", "json").output) == []
+
+
+def test_of_an_option_given_twice_the_one_nearer_to_the_verb_wins(run):
+    assert run("-o", "yaml", "pool", "-o", "json", "create", "a", "10.0.0.0/24").exit_code == 0
+    for words in (
+        ("-o", "yaml", "pool", "-o", "json", "list"),
+        ("-o", "yaml", "pool", "list", "-o", "json"),
+        ("pool", "-o", "yaml", "list", "-o", "json"),
+    ):
+        assert json.loads(run(*words).output)[0]["name"] == "a"
+
+
+@pytest.mark.parametrize("noun", ["pool", "block", "address", "node", "rack"])
+def test_every_noun_takes_the_options_that_all_share(run, noun):
+    words = ("--store", "sqlite:///s", "--socket", "/s", "--output", "json")
+    assert run(noun, *words, "list", "--help").exit_code == 0
+    assert "--output" in run(noun, "--help").output
+    assert run(*words, "completion", "bash", *words).exit_code == 0
 
 
 @pytest.mark.parametrize(
