@@ -86,5 +86,6 @@ def test_an_operator_sees_nodes_as_they_are_and_releases_those_that_are_gone(clu
     assert (status, found) == (1, [("orphan", "now")])
     refused = one.ctl("node", "release", "n7", "--yes", check=False)
     assert (refused.returncode, "has no record" in refused.stderr) == (1, True)
-    one.ctl("node", "release", "n7", "--yes", "--force")
+    done = one.listing("node", "release", "n7", "--yes", "--force")
+    assert done == {"name": "n7", "released_blocks": 1}
     assert audit(one) == (0, [])

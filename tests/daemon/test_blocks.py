@@ -199,7 +199,8 @@ def test_explain_finds_an_attachment_by_what_people_know(machine, kind):
 def test_an_operator_can_cut_an_address_off(machine):
     pod = machine.pods()
     address = machine.add("a", pod).addresses[0]
-    machine.ctl("address", "free", address, "--yes")
+    freed = machine.listing("address", "free", address, "--yes")
+    assert (freed["addresses"][0], freed["state"]) == (address, "cooling")
     assert machine.used() == {}
     assert machine.listing("address", "info", address)["state"] == "cooling"
     missing = machine.ctl("address", "free", address, "--yes", check=False)

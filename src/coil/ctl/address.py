@@ -9,7 +9,7 @@ import click
 
 from coil.ctl.client import ask_list, ask_object
 from coil.ctl.common import Context, noun, verb
-from coil.ctl.output import ago, show_object, show_rows
+from coil.ctl.output import ago, show_done, show_object, show_rows
 
 _ID_SHOWN = 12
 """Characters of a container id in tables, as the runtimes' own tools show them."""
@@ -49,9 +49,9 @@ def free(context: Context, address: str, *, yes: bool) -> None:
     found = ask_object(context.socket, "GET", "/address", address=address)
     if not yes:
         holder = found.get("container_id", "nobody")
-        click.confirm(f"{address} is held by {holder}; cut it off?", abort=True)
+        click.confirm(f"{address} is held by {holder}; cut it off?", abort=True, err=True)
     found = ask_object(context.socket, "POST", "/address/free", address=address)
-    click.echo(f"{address} is {found['state']} now")
+    show_done(f"{address} is {found['state']} now", found, context.output)
 
 
 def readable(row: dict[str, object]) -> dict[str, object]:

@@ -9,7 +9,7 @@ import click
 
 from coil.ctl.client import ask_list, ask_object
 from coil.ctl.common import Context, noun, verb, with_store
-from coil.ctl.output import ago, show_object, show_rows
+from coil.ctl.output import ago, show_done, show_object, show_rows
 from coil.domain.block import BlockId
 from coil.domain.errors import InvalidPool, NodeAlive, NodeNotFound
 from coil.domain.names import NodeName, PoolName, parse_node_name
@@ -133,15 +133,17 @@ def release(context: Context, name: str, *, force: bool, yes: bool) -> None:
             "its machine is off"
         )
     if not yes:
-        click.echo(_DANGER.format(node=node))
-        click.confirm(f"release {count} blocks of {node}?", abort=True)
+        click.echo(_DANGER.format(node=node), err=True)
+        click.confirm(f"release {count} blocks of {node}?", abort=True, err=True)
 
     async def take(store: Store) -> int:
         if found is None or force:
             return len(await release_node(store, node))
         return await _take(store, found.record)
 
-    click.echo(f"node {node} released; blocks that are free now: {with_store(context, take)}")
+    taken = with_store(context, take)
+    said = f"node {node} released; blocks that are free now: {taken}"
+    show_done(said, {"name": node, "released_blocks": taken}, context.output)
 
 
 async def _take(store: Store, record: NodeRecord) -> int:

@@ -49,6 +49,14 @@ def show_object(value: Row, fmt: str) -> None:
     Console(soft_wrap=True).print(grid)
 
 
+def show_done(said: str, value: Row, fmt: str) -> None:
+    """Print what a verb did: a sentence for people, what it acted on as it is now for programs."""
+    if fmt == "table":
+        click.echo(said)
+    else:
+        _show_value(value, fmt)
+
+
 def _show_value(value: object, fmt: str) -> None:
     if fmt == "json":
         click.echo(json.dumps(value, indent=2))

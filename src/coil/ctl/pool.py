@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from math import ceil
 
 import click
 
 from coil.ctl.common import Context, noun, verb, with_store
-from coil.ctl.output import show_object, show_rows
+from coil.ctl.output import show_done, show_object, show_rows
 from coil.domain.block import BlockClaim
 from coil.domain.errors import InvalidPool
 from coil.domain.names import parse_pool_name
@@ -58,8 +58,13 @@ def create(
         block_bits,
         parse_duration(cool_down),
     )
-    with_store(context, lambda store: store.create_pool(pool), make=True)
-    click.echo(f"pool {name} created: {pool.block_count} blocks of {pool.block_size} addresses")
+
+    async def change(store: Store) -> Pool:
+        await store.create_pool(pool)
+        return pool
+
+    said = "pool {name} created: {blocks} blocks of {block_size} addresses"
+    _change(context, change, said, make=True)
 
 
 @verb(pool_group, "add-subnet")
@@ -68,8 +73,11 @@ def create(
 def add_subnet(context: Context, name: str, subnet: str) -> None:
     """Append a subnet to a pool. Subnets are never taken away."""
     parsed = parse_subnet(subnet)
-    pool = with_store(context, lambda store: store.add_subnet(parse_pool_name(name), parsed))
-    click.echo(f"pool {name} has {pool.block_count} blocks now")
+    _change(
+        context,
+        lambda store: store.add_subnet(parse_pool_name(name), parsed),
+        "pool {name} has {blocks} blocks now",
+    )
 
 
 @verb(pool_group, "list")
@@ -114,16 +122,22 @@ def show(context: Context, name: str) -> None:
 @click.argument("name")
 def cordon(context: Context, name: str) -> None:
     """Let a pool give no new addresses; nodes give its blocks back as pods go."""
-    with_store(context, lambda store: store.set_cordoned(parse_pool_name(name), cordoned=True))
-    click.echo(f"pool {name} is cordoned")
+    _change(
+        context,
+        lambda store: store.set_cordoned(parse_pool_name(name), cordoned=True),
+        "pool {name} is cordoned",
+    )
 
 
 @verb(pool_group, "uncordon")
 @click.argument("name")
 def uncordon(context: Context, name: str) -> None:
     """Let a pool give addresses again."""
-    with_store(context, lambda store: store.set_cordoned(parse_pool_name(name), cordoned=False))
-    click.echo(f"pool {name} gives addresses")
+    _change(
+        context,
+        lambda store: store.set_cordoned(parse_pool_name(name), cordoned=False),
+        "pool {name} gives addresses",
+    )
 
 
 @verb(pool_group, "delete")
@@ -131,7 +145,20 @@ def uncordon(context: Context, name: str) -> None:
 def delete(context: Context, name: str) -> None:
     """Delete a pool that no node owns a block of."""
     with_store(context, lambda store: store.delete_pool(parse_pool_name(name)))
-    click.echo(f"pool {name} deleted")
+    show_done(f"pool {name} deleted", {"name": name, "deleted": True}, context.output)
+
+
+def _change(
+    context: Context, change: Callable[[Store], Awaitable[Pool]], said: str, *, make: bool = False
+) -> None:
+    """Change a pool and show the row that ``pool list`` has of it; ``said`` is filled out of it."""
+
+    async def work(store: Store) -> dict[str, object]:
+        pool = await change(store)
+        return _summary(pool, await store.list_pool_blocks(pool.name))
+
+    row = with_store(context, work, make=make)
+    show_done(said.format_map(row), row, context.output)
 
 
 def parse_duration(text: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from coil.ctl.address import readable
@@ -47,6 +48,23 @@ def test_options_stand_before_or_after_the_verb(run, tmp_path):
     assert json.loads(run("pool", "list", "--store", other, "-o", "json").output) == []
     for words in (("--store", other, "pool", "list"), ("pool", "--store", other, "list")):
         assert json.loads(run(*words, "-o", "json").output) == []
+
+
+def test_verbs_that_change_a_pool_tell_programs_what_it_is_now(run):
+    row = {
+        "name": "a", "subnets": ["10.0.0.0/24"], "block_size": 32, "blocks": 8, "owned": 0,
+        "cool_down": 130, "cordoned": False,
+    }  # fmt: skip
+    more = {**row, "subnets": ["10.0.0.0/24", "10.1.0.0/24"], "blocks": 16}
+    for words, expected in (
+        (("create", "a", "10.0.0.0/24"), row),
+        (("add-subnet", "a", "10.1.0.0/24"), more),
+        (("cordon", "a"), {**more, "cordoned": True}),
+        (("uncordon", "a"), more),
+        (("delete", "a"), {"name": "a", "deleted": True}),
+    ):
+        assert json.loads(run("pool", *words, "-o", "json").stdout) == expected
+    assert yaml.safe_load(run("pool", "create", "a", "10.0.0.0/24", "-o", "yaml").stdout) == row
 
 
 def test_of_an_option_given_twice_the_one_nearer_to_the_verb_wins(run):
