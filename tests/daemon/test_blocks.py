@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from ipaddress import ip_address
 
 import pytest
 
@@ -185,15 +186,68 @@ def test_several_nodes_share_a_store_and_no_block(machines):
     assert sum(map(len, held)) == len(set().union(*held)) == 12
 
 
-@pytest.mark.parametrize("kind", ["address", "container", "pod"])
+@pytest.mark.parametrize("kind", ["address", "spelling", "container", "pod"])
 def test_explain_finds_an_attachment_by_what_people_know(machine, kind):
     pod = machine.pods()
     added = machine.add("abcdef", pod, args="K8S_POD_NAMESPACE=ns;K8S_POD_NAME=p")
-    subject = {"address": added.addresses[1], "container": "abc", "pod": "ns/p"}[kind]
+    ipv6 = ip_address(added.addresses[1])
+    subject = {
+        "address": added.addresses[1],
+        "spelling": ipv6.exploded.upper(),
+        "container": "abc",
+        "pod": "ns/p",
+    }[kind]
     found = machine.listing("explain", subject)
+    assert found["other_interfaces"] == []
     assert found["container_id"] == "abcdef"
     assert found["faults"] == []
     assert found["block"]["networks"] == machine.networks()
+
+
+def test_explain_tells_all_interfaces_of_a_container_and_one_of_an_address(machine):
+    pod = machine.pods()
+    added = {ifname: machine.add("web", pod, ifname=ifname) for ifname in ("net1", "eth0")}
+    machine.add("web2", machine.pods())  # an exact id wins
+    found = machine.listing("explain", "web")
+    each = [found, *found["other_interfaces"]]
+    assert [(row["container_id"], row["ifname"]) for row in each] == [
+        ("web", "eth0"),
+        ("web", "net1"),
+    ]
+    for row in each:
+        assert row["addresses"] == added[row["ifname"]].addresses
+        assert (row["faults"], row["block"]["networks"]) == ([], machine.networks())
+        assert "routing" in row
+    table = machine.ctl("explain", "web").stdout
+    assert all(address in table for reply in added.values() for address in reply.addresses)
+    one = machine.listing("explain", added["net1"].addresses[0])
+    assert (one["ifname"], one["other_interfaces"]) == ("net1", [])
+    refused = machine.ctl("explain", "we", check=False)
+    assert (refused.returncode, "fits 2 containers" in refused.stderr) == (2, True)
+
+
+def test_an_address_that_nobody_holds_is_explained_and_not_cut_off(machine):
+    address = machine.add("a", machine.pods()).addresses[0]
+    assert machine.ctl("explain", address).returncode == 0
+    machine.delete("a")
+    free = str(ip_address(address) + 1)
+    for unheld, state, says in (
+        (address, "cooling", "it is cooling, and free in"),
+        (free, "free", "it is free already"),
+    ):
+        found = machine.listing("explain", unheld)
+        assert (found["state"], found["block"]["networks"]) == (state, machine.networks())
+        assert f"it is {state}, in block " in " ".join(
+            machine.ctl("explain", unheld).stdout.split()
+        )
+        refused = machine.ctl("address", "free", unheld, check=False)  # not asked: nothing to lose
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert f"{unheld} is held by nobody" in refused.stderr
+        assert says in refused.stderr
+    for words in (("explain", "198.51.100.1"), ("address", "free", "198.51.100.1")):
+        refused = machine.ctl(*words, check=False)
+        assert refused.returncode == 1
+        assert "of this node" in refused.stderr
 
 
 def test_an_operator_can_cut_an_address_off(machine):

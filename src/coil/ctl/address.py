@@ -10,6 +10,7 @@ import click
 from coil.ctl.client import ask_list, ask_object
 from coil.ctl.common import Context, noun, verb
 from coil.ctl.output import ago, show_done, show_object, show_rows
+from coil.domain.errors import AttachmentNotFound
 
 _ID_SHOWN = 12
 """Characters of a container id in tables, as the runtimes' own tools show them."""
@@ -47,8 +48,10 @@ def info(context: Context, address: str) -> None:
 def free(context: Context, address: str, *, yes: bool) -> None:
     """Detach whoever holds an address: its link is removed, a live pod loses its network."""
     found = ask_object(context.socket, "GET", "/address", address=address)
+    holder = found.get("container_id")
+    if holder is None:
+        raise AttachmentNotFound(f"{address} {_unheld(found)}")
     if not yes:
-        holder = found.get("container_id", "nobody")
         click.confirm(f"{address} is held by {holder}; cut it off?", abort=True, err=True)
     found = ask_object(context.socket, "POST", "/address/free", address=address)
     show_done(f"{address} is {found['state']} now", found, context.output)
@@ -67,6 +70,20 @@ def readable(row: dict[str, object]) -> dict[str, object]:
     return shown
 
 
+def _unheld(row: dict[str, object]) -> str:
+    """Why nobody can be cut off an address."""
+    until = row.get("until")
+    if isinstance(until, int):
+        return f"is held by nobody: it is cooling, and free in {_seconds_to(until)}"
+    if row["state"] == "free":
+        return "is held by nobody: it is free already"
+    return f"is {row['state']}: coilctl address list shows those that are held here"
+
+
+def _seconds_to(until: int) -> str:
+    return f"{max(0, until - int(time.time()))} s"
+
+
 def _short(row: dict[str, object]) -> dict[str, object]:
     """Ids as short as they are told apart, times as far as they are away: a row is one line."""
     shown = {**readable(row), "container_id": str(row.get("container_id", ""))[:_ID_SHOWN]}
@@ -74,5 +91,5 @@ def _short(row: dict[str, object]) -> dict[str, object]:
     if isinstance(since, int):
         shown["since"] = ago(since)
     if isinstance(until, int):
-        shown["until"] = f"{max(0, until - int(time.time()))} s"
+        shown["until"] = _seconds_to(until)
     return shown

@@ -1,6 +1,8 @@
-"""coilctl explain: one container's address, from the pool it came from to whom it is announced."""
+"""coilctl explain: a container's addresses, from the pool they are of to who is told of them."""
 
 from __future__ import annotations
+
+from typing import cast
 
 import click
 
@@ -23,19 +25,33 @@ def add_to(group: click.Group) -> None:
     def explain(context: Context, subject: str, **places: str) -> None:
         """Tell why a container has its address, by which routes, and if the kernel is right.
 
-        SUBJECT is an address, a container id (or its beginning) or NAMESPACE/POD. The routing
-        daemon of this node is asked whether it learnt the block, and whom it tells of it.
+        SUBJECT is an address, a container id (or its beginning) or NAMESPACE/POD; of the latter two
+        all interfaces are told. The routing daemon of this node is asked whether it learnt the
+        block, and whom it tells of it.
         """
-        found = ask_object(context.socket, "GET", "/explain", subject=subject)
-        block = found.get("block")
-        networks = block["networks"] if isinstance(block, dict) else []
-        routing = find_pickup(networks, places)
-        if context.output == "table":
-            found = readable(found)
-            if isinstance(block, dict):
-                found["block"] = {key: block[key] for key in block if key not in _LONG}
-            found["kernel"] = found.pop("faults") or "as it should be"
-            found["routing"] = as_lines(routing)
-        else:
-            found = {**found, "routing": routing}
-        show_object(found, context.output)
+        first = ask_object(context.socket, "GET", "/explain", subject=subject)
+        others = cast("list[dict[str, object]]", first.pop("other_interfaces"))
+        found = [{**row, "routing": _routing(row, places)} for row in (first, *others)]
+        if context.output != "table":
+            show_object({**found[0], "other_interfaces": found[1:]}, context.output)
+            return
+        for number, row in enumerate(found):
+            click.echo("\n" if number else "", nl=False)
+            show_object(_for_people(row), "table")
+
+
+def _routing(row: dict[str, object], places: dict[str, str]) -> dict[str, object]:
+    block = row["block"]
+    return find_pickup(block["networks"] if isinstance(block, dict) else [], places)
+
+
+def _for_people(row: dict[str, object]) -> dict[str, object]:
+    shown = readable(row)
+    block = shown["block"]
+    if isinstance(block, dict):
+        shown["block"] = {key: block[key] for key in block if key not in _LONG}
+    if "faults" in shown:
+        shown["kernel"] = shown.pop("faults") or "as it should be"
+    # Last, as it is the longest.
+    shown["routing"] = as_lines(cast("dict[str, object]", shown.pop("routing")))
+    return shown

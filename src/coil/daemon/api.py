@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 
 from coil.daemon.attach import Attacher
@@ -85,39 +85,59 @@ class Api:
 
     async def _explain(self, request: HttpRequest) -> HttpResponse:
         try:
-            attachment = self._find(request.query.get("subject", ""))
-            faults = await self._attacher.faults(attachment.key)
-            return json_response(200, self._reporter.explain(attachment, faults))
+            subject = request.query.get("subject", "")
+            found = [
+                self._reporter.explain(attachment, await self._attacher.faults(attachment.key))
+                for attachment in self._find(subject)
+            ]
+            first, *others = found or [self._reporter.explain_unheld(_parse_address(subject))]
+            return json_response(200, {**first, "other_interfaces": others})
         except CoilError as exc:
             return refusal(exc)
 
-    def _find(self, subject: str) -> Attachment:
-        """An attachment by address, container id (or its beginning) or namespace/pod."""
-        matches = [a for a in self._inventory.attachments.values() if _matches(a, subject)]
-        if not subject or not matches:
+    def _find(self, subject: str) -> list[Attachment]:
+        """Of one container, by address, its id (or the beginning) or namespace/pod.
+
+        None for an address that nobody holds. Raises AttachmentNotFound, RequestError.
+        """
+        address = _find_address(subject)
+        fits: tuple[Callable[[Attachment], bool], ...] = (
+            lambda a: a.key.container_id == subject,
+            lambda a: address in a.addresses or subject == str(a.pod),
+            lambda a: a.key.container_id.startswith(subject),
+        )
+        known = self._inventory.attachments.values() if subject else ()
+        each = ([attachment for attachment in known if fit(attachment)] for fit in fits)
+        matches = next(filter(None, each), [])
+        if not matches and address is None:
             raise AttachmentNotFound(
                 f"nothing on this node is called {subject!r}; give an address, a container id or "
                 "NAMESPACE/POD (coilctl address list shows them)"
             )
-        if len({a.key.container_id for a in matches}) > 1:
-            raise RequestError(f"{subject!r} fits {len(matches)} attachments; give more of the id")
-        return matches[0]
-
-
-def _matches(attachment: Attachment, subject: str) -> bool:
-    return (
-        attachment.key.container_id.startswith(subject)
-        or subject in map(str, attachment.addresses)
-        or subject == str(attachment.pod)
-    )
+        containers = {a.key.container_id for a in matches}
+        if len(containers) > 1:
+            raise RequestError(
+                f"{subject!r} fits {len(containers)} containers; give more of the id"
+            )
+        return sorted(matches, key=lambda a: a.key.ifname)
 
 
 def _address_of(request: HttpRequest) -> Address:
-    text = request.query.get("address", "")
+    return _parse_address(request.query.get("address", ""))
+
+
+def _parse_address(text: str) -> Address:
+    found = _find_address(text)
+    if found is None:
+        raise RequestError(f"{text!r} is not an IP address")
+    return found
+
+
+def _find_address(text: str) -> Address | None:
     try:
         return ip_address(text)
-    except ValueError as exc:
-        raise RequestError(f"{text!r} is not an IP address") from exc
+    except ValueError:
+        return None
 
 
 def refusal(exc: CoilError) -> HttpResponse:

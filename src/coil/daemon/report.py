@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from coil import __version__
 from coil.daemon.inventory import Address, Inventory, OwnedBlock
 from coil.domain.attachment import Attachment
+from coil.domain.errors import AddressNotFound
 from coil.domain.names import NodeName
 from coil.nodenet.plan import Tables
 from coil.process.problems import Problems
@@ -134,23 +135,41 @@ class Reporter:
     def explain(self, attachment: Attachment, faults: list[str]) -> Json:
         """Why an attachment has its address, by which routes, and whether the kernel agrees."""
         owned = self.inventory.blocks.get(attachment.block)
-        tables = self.tables
         return {
             **self._held(attachment),
             "block": self._block(owned) if owned else None,
             "why": self._why(attachment, owned),
             "routes": [
                 *(
-                    f"{address} dev {attachment.host_ifname} table {tables.pod_table}"
+                    f"{address} dev {attachment.host_ifname} table {self.tables.pod_table}"
                     for address in attachment.addresses
                 ),
-                *(
-                    f"{network} dev lo table {tables.export_table} proto {tables.protocol}"
-                    for network in (owned.block.networks if owned else ())
-                ),
+                *(self._block_routes(owned) if owned else ()),
             ],
             "faults": faults,
         }
+
+    def explain_unheld(self, address: Address) -> Json:
+        """What becomes of an address that no attachment holds. Raises AddressNotFound."""
+        owned = self.inventory.find_block(address)
+        if owned is None:
+            raise AddressNotFound(
+                f"{address} is in no block of this node; coilctl block list shows whose they are"
+            )
+        found = self.address(address)
+        where = f"block {owned.block.index} of pool {owned.block.pool}"
+        return {
+            **found,
+            "block": self._block(owned),
+            "why": f"no container holds it; it is {found['state']}, in {where}",
+            "routes": self._block_routes(owned),
+        }
+
+    def _block_routes(self, owned: OwnedBlock) -> list[str]:
+        table, protocol = self.tables.export_table, self.tables.protocol
+        return [
+            f"{network} dev lo table {table} proto {protocol}" for network in owned.block.networks
+        ]
 
     @staticmethod
     def _why(attachment: Attachment, owned: OwnedBlock | None) -> str:
