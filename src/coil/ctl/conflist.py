@@ -12,6 +12,7 @@ from coil.cni import versions
 from coil.cni.netconf import parse_netconf
 from coil.ctl.common import DEFAULT_SOCKET, Context, verb
 from coil.ctl.machine import CniPaths, best_version, cni_paths, versions_of_plugin
+from coil.domain.errors import RequestError
 
 _CHAIN: tuple[dict[str, object], ...] = (
     {"type": "tuning"},
@@ -58,7 +59,7 @@ def add_to(group: click.Group) -> None:
         chain: bool,
     ) -> None:
         """Print a conflist for the container runtime of this machine."""
-        socket = str(context.socket) if str(context.socket) != DEFAULT_SOCKET else None
+        socket = _socket_for_plugin(context.socket)
         keys = {"type": "coil", "socket": socket, "pool": pool, "mtu": mtu}
         coil = {key: value for key, value in keys.items() if value}
         paths = CniPaths((cni_bin_dir,)) if cni_bin_dir else cni_paths()
@@ -68,6 +69,16 @@ def add_to(group: click.Group) -> None:
         parse_netconf({**head, **coil})  # what coild would refuse is refused here
         plugins = [coil, *(plugin for plugin, _path in chained)]
         click.echo(json.dumps({**head, "plugins": plugins}, indent=2))
+
+
+def _socket_for_plugin(path: Path) -> str | None:
+    """What the plugin is told of coild's socket; nothing of the default. Raises RequestError."""
+    if not path.is_absolute():
+        raise RequestError(
+            f"--socket {str(path)!r} must be an absolute path: the runtime starts the plugin where "
+            "it likes"
+        )
+    return str(path) if str(path) != DEFAULT_SOCKET else None
 
 
 def _installed(paths: CniPaths) -> Iterator[tuple[dict[str, object], Path]]:

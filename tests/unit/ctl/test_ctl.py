@@ -98,9 +98,12 @@ def test_every_noun_takes_the_options_that_all_share(run, noun):
         (("pool", "create", "x", "10.0.0.0/24", "--cool-down", "soon"), "130s"),
         (("pool", "create", "x", "10.0.0.0/24", "--block-bits", "99"), "block-bits"),
         (("pool", "list", "--store", "redis://x"), "sqlite:///"),
+        (("pool", "list", "--store", "sqlite://relative"), "sqlite:///"),
+        (("pool", "list", "--store", "etcd://h:port/p"), "port"),
         (("conflist", "--name", "a b"), "name"),
         (("conflist", "--pool", "A"), "pool name"),
         (("conflist", "--mtu", "5"), "mtu"),
+        (("conflist", "--socket", "coild.sock"), "--socket 'coild.sock' must be an absolute path"),
     ],
 )
 def test_bad_input_is_refused_in_a_sentence(run, words, says):
