@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import click
 
 from coil.ctl.output import FORMATS
-from coil.domain.errors import CoilError, RequestError
+from coil.domain.errors import CoilError, ConfigError, RequestError
 from coil.store.contract import Store
+from coil.store.errors import StoreAbsent
 from coil.store.open import DEFAULT_STORE, opened_store
 
 T = TypeVar("T")
@@ -89,7 +90,11 @@ def verb(group: click.Group, name: str) -> Callable[[Callable[..., None]], click
                 function(context, **parameters)
             except CoilError as exc:
                 click.echo(f"coilctl: {exc.message}", err=True)
-                sys.exit(EXIT_USAGE if isinstance(exc, RequestError) else EXIT_FAILED)
+                # A store that is not there yet may be what was meant.
+                wrong = isinstance(exc, RequestError | ConfigError) and not isinstance(
+                    exc, StoreAbsent
+                )
+                sys.exit(EXIT_USAGE if wrong else EXIT_FAILED)
 
         return group.command(name)(common_options(run))
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from coil.ctl.common import Context, verb
-from coil.domain.errors import ConfigError, RequestError
+from coil.domain.errors import RequestError
 from coil.routing.bird import bird_config
 from coil.routing.frr import frr_config
 from coil.routing.gobgp import gobgp_config
@@ -70,11 +70,7 @@ def add_to(group: click.Group) -> None:
         A node announces the blocks that coild exports. See docs/routing.md.
         """
         del context
-        try:
-            text = _WRITERS[daemon](_read_router(options))
-        except ConfigError as exc:
-            raise RequestError(exc.message) from exc
-        click.echo(text, nl=False)
+        click.echo(_WRITERS[daemon](_read_router(options)), nl=False)
 
     command = click.argument("daemon", type=click.Choice(list(_WRITERS)))(router_config)
     for option in reversed(_OPTIONS):
