@@ -96,6 +96,17 @@ def test_impossible_settings_are_refused_in_a_sentence(tmp_path, words, says, st
     assert "Traceback" not in done.stderr
 
 
+def test_an_address_that_the_host_has_not_yet_is_no_wrong_setting(machine):
+    """systemd starts coild again after 1, not after 78."""
+    machine.stop()
+    done = machine.host.run(
+        *(COILD, "--node-name=node1", f"--store={machine.store}", f"--socket={machine.socket}"),
+        *(f"--state-dir={machine.directory}/state", "--metrics-addr=192.0.2.99:9384"),
+        check=False,
+    )
+    assert (done.returncode, "cannot listen on 192.0.2.99:9384" in done.stderr) == (1, True)
+
+
 def test_a_rack_by_a_label_needs_kubernetes(tmp_path):
     done = coild(
         *("--store", f"sqlite://{tmp_path}/s.db", "--socket", f"{tmp_path}/s"),

@@ -72,6 +72,7 @@ def test_what_install_puts_on_a_host_runs_and_uninstall_takes_all_of_it_off(tmp_
         unit = (places["UNIT_DIR"] / f"{program}.service").read_text()
         assert f"ExecStart={places['PREFIX']}/bin/{program}\n" in unit
         assert "@" not in unit
+        assert "\nRestartPreventExitStatus=78\n" in unit
     make("install", **places)  # again: an upgrade
     installed_programs_say_their_version(places)
     make("uninstall", PREFIX=places["PREFIX"])

@@ -35,7 +35,7 @@ from coil.daemon.steps import StepHook, no_step
 from coil.daemon.uplink import UplinkMtu
 from coil.daemon.vigil import Vigil
 from coil.daemon.workers import Workers
-from coil.domain.errors import ConfigError
+from coil.domain.errors import CoilError, ConfigError, NodeNameTaken
 from coil.domain.names import NodeName
 from coil.journal.journal import Journal
 from coil.journal.schema import JournaledBlock
@@ -94,7 +94,10 @@ class _Parts:
 async def run(
     settings: Settings, store: Store, supervisor: Supervisor, step: StepHook = no_step
 ) -> None:
-    """Be coild until told to stop. Raises ConfigError for what prevents a start."""
+    """Be coild until told to stop. Raises ConfigError for what prevents a start.
+
+    What may pass by itself is another CoilError: the next start may succeed.
+    """
     journal = Journal.open(settings.state_dir, boot_id=clock.boot_id())
     with contextlib.closing(journal):
         inventory = _load(journal, settings.node_name)
@@ -107,7 +110,7 @@ async def run(
             parts = _compose(base)
             await _reconcile(parts)
             if parts.ownership.name_taken and not inventory.attachments:
-                raise ConfigError(parts.ownership.name_taken)
+                raise NodeNameTaken(parts.ownership.name_taken)
             await _serve(base, parts, supervisor)
 
 
@@ -359,11 +362,14 @@ async def _serve(base: _Base, parts: _Parts, supervisor: Supervisor) -> None:
     async with server.serving(_DRAIN_SECONDS):
         try:
             await server.listen_unix(settings.socket)
-            if settings.metrics_addr:
-                metrics_only = {("GET", "/metrics"): endpoints["GET", "/metrics"]}
-                await server.listen_tcp(*settings.metrics_endpoint(), Router(metrics_only))
         except ListenError as exc:
             raise ConfigError(str(exc)) from exc
+        if settings.metrics_addr:
+            metrics_only = {("GET", "/metrics"): endpoints["GET", "/metrics"]}
+            try:
+                await server.listen_tcp(*settings.metrics_endpoint(), Router(metrics_only))
+            except ListenError as exc:  # coild may start before the host has this address
+                raise CoilError(str(exc)) from exc
         listening = partial(keep_listening, server, settings.socket, base.beat, base.problems)
         supervisor.spawn("socket", listening)
         supervisor.spawn("rack", parts.rack.run)

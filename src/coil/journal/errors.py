@@ -21,7 +21,7 @@ speak of the moment: no space, no permission, no memory, somebody else's lock.""
 
 
 class JournalError(CoilError):
-    """The journal could not be written: nothing may be given out."""
+    """The journal could not be opened or written: nothing may be given out."""
 
 
 class JournalLocked(ConfigError):

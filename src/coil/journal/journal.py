@@ -57,8 +57,9 @@ class Journal:
     def open(cls, state_dir: Path, *, boot_id: str) -> Journal:
         """Open or make the journal of ``state_dir``; one that cannot be read is kept aside.
 
-        Raises JournalLocked when another process has it, ConfigError when the directory or file
-        cannot be used now: a full disk, say, is no reason to give a good journal up.
+        Raises JournalLocked when another process has it, ConfigError when the directory cannot be
+        used or a newer coil wrote the file, JournalError when it cannot be used now: a full disk,
+        say, is no reason to give a good journal up.
         """
         path = state_dir / FILE_NAME
         try:
@@ -275,7 +276,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def _told_apart(path: Path) -> Iterator[None]:
-    """Raise JournalDamaged for what cannot be read ever again, ConfigError for all else."""
+    """Raise JournalDamaged for what cannot be read ever again, JournalError for what may pass."""
     try:
         yield
     except ConfigError:
@@ -287,7 +288,7 @@ def _told_apart(path: Path) -> Iterator[None]:
             raise JournalLocked(
                 f"another coild uses {path}; give each coild its own --state-dir"
             ) from exc
-        raise ConfigError(
+        raise JournalError(
             f"cannot open journal {path}: {exc}; check space and permissions of {path.parent}"
         ) from exc
     except (CoilError, ValueError, TypeError, KeyError) as exc:

@@ -184,7 +184,7 @@ def test_a_full_disk_is_no_reason_to_give_a_journal_up(opened, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", script, tmp_path / "state"], capture_output=True, text=True
     )
-    assert done.stderr.strip() == "ConfigError"
+    assert done.stderr.strip() == "JournalError"
     assert list((tmp_path / "state").glob("*corrupt*")) == []
     assert opened().load().attachments == [attachment()]
 
