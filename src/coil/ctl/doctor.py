@@ -31,7 +31,7 @@ from coil.store.errors import StoreAbsent
 _KERNEL = (5, 10)
 """Oldest kernel coil is meant for: strict netlink dumps (4.20), Debian 11's and older LTS's."""
 _PLUGINS = (
-    ("coil", "fail", "make install"),
+    ("coil", "fail", "make install CNI_BIN_DIR={}"),
     ("loopback", "warn", "Debian: containernetworking-plugins has it in /usr/lib/cni"),
 )
 _RUNTIMES = ("containerd", "crio", "podman")
@@ -133,11 +133,12 @@ def _runtime(paths: CniPaths) -> Iterator[Finding]:
     there = [version for version in found.values() if version]
     yield Finding("runtime", "ok" if there else "warn", "; ".join(there) or "none on PATH",
                   "" if there else "install containerd or podman")  # fmt: skip
+    first = paths.plugins[0]
     for plugin, need, source in _PLUGINS:
         path = paths.find_plugin(plugin)
         runs = path is not None and os.access(path, os.X_OK)
         yield Finding(f"plugin {plugin}", "ok" if runs else need, str(path) if runs else "missing",
-                      "" if runs else f"put it into {paths.plugins[0]} ({source})")  # fmt: skip
+                      "" if runs else f"put it into {first} ({source.format(first)})")  # fmt: skip
     yield _configuration(paths)
 
 

@@ -54,9 +54,9 @@ class Machine:
         assert done.exit_code == 0
         return json.loads(done.stdout), done.stderr
 
-    def verdict(self):
+    def verdict(self, check="configuration"):
         found = json.loads(self.ctl("doctor", "-o", "json").stdout)
-        return next(row for row in found if row["check"] == "configuration")
+        return next(row for row in found if row["check"] == check)
 
 
 @pytest.fixture
@@ -125,6 +125,14 @@ def test_doctor_says_which_plugin_would_fail_every_pod(machine, version, more, p
     found = machine.verdict()
     assert found["verdict"] == ("fail" if says else "ok")
     assert says in found["found"]
+
+
+def test_doctor_says_how_the_plugin_comes_where_the_runtime_looks(machine):
+    machine.has_containerd(CONTAINERD_1)
+    advice = f"put it into {machine.plugins} (make install CNI_BIN_DIR={machine.plugins})"
+    assert machine.verdict("plugin coil")["advice"] == advice
+    machine.has_plugin("coil", NEW)
+    assert machine.verdict("plugin coil")["verdict"] == "ok"
 
 
 @pytest.mark.parametrize(
