@@ -24,6 +24,7 @@ from coil.daemon.steps import (
 )
 from coil.daemon.workers import Workers
 from coil.domain.block import BlockClaim, BlockId
+from coil.domain.errors import InDoubt
 from coil.domain.names import NodeName, PoolName
 from coil.journal.journal import Journal
 from coil.nodenet.messages import Network
@@ -100,12 +101,13 @@ class BlockKeeper:
         self._settled = doubts
 
     async def claim(self, pool: PoolName, count: int) -> None:
-        """Claim up to ``count`` blocks and make them usable. Raises what the store raises.
+        """Claim up to ``count`` blocks and make them usable. Raises what the store raises, InDoubt.
 
         After a claim of unknown outcome the next call only settles that one; call again for more.
         """
         rack = await self._rack.get_for_claim()
         async with self._changing:
+            self._check_doubt()  # what is claimed now could not be exported, nor used
             if self._unsettled:
                 await self._equalise(past_known=True)
                 return
@@ -115,9 +117,16 @@ class BlockKeeper:
                 self._unsettled = True
                 raise
             self._step(CLAIM_CONFIRMED)
+            self._unsettled = True
             for claim in claims:
                 self._take_in(claim, known=True)
+            self._unsettled = False
             await self.sync_routes()
+
+    def _check_doubt(self) -> None:
+        """Raise InDoubt where no route would be made or removed."""
+        if self.in_doubt and not self.cut_off:
+            raise InDoubt("the store has to be asked first whose this node's blocks are; try again")
 
     def _take_in(self, claim: BlockClaim, *, known: bool) -> None:
         owned = self._inventory.add_block(claim, {}, known=known)
@@ -131,7 +140,10 @@ class BlockKeeper:
         _log.info("block acquired", block=str(claim.id), networks=str(owned.block), known=known)
 
     async def release(self, wanted: Sequence[OwnedBlock]) -> None:
-        """Give idle blocks back: mark, withdraw, release, forget. Continues begun releases."""
+        """Give idle blocks back: mark, withdraw, release, forget. Continues begun releases.
+
+        Raises what the store raises, InDoubt.
+        """
         async with self._changing:
             if not all(owned.releasing for owned in wanted):
                 # While the store is away a block could not be given back, only be of no use.
@@ -145,6 +157,7 @@ class BlockKeeper:
             self._journal.mark_releasing(ids)
             self._step(RELEASE_MARKED)
             await self.sync_routes()
+            self._check_doubt()  # which came meanwhile: nothing was withdrawn
             self._step(RELEASE_WITHDRAWN)
             released = await self._store.release_blocks([owned.claim for owned in going])
             self._step(RELEASE_DONE)

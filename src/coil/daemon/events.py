@@ -31,6 +31,7 @@ class EventWatcher:
         events = EventSocket(
             (self._tables.pod_table, self._tables.export_table), protocol=self._tables.protocol
         )
+        self._repairer.wake()  # for what has happened since the pass of the start
         await events.watch(self._matters, self._repairer.wake)
 
     def _matters(self, event: Event) -> bool:

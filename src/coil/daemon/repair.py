@@ -134,9 +134,11 @@ class Repairer:
         broken = [attachments[key] for key in faults]
         self._problems.keep("attachment", {str(key) for key in faults})
         free = [each for each in broken if not self._locks.is_held(each.key)]
-        await all_of(self._repair_attachment(attachment) for attachment in free)
+        mended = await all_of(self._repair_attachment(attachment) for attachment in free)
         strays = await self._remove_strays(state)
-        if len(free) < len(broken):  # whoever works on them must delay nobody else's repair
+        # Whoever works on them must delay nobody else's repair; and what broke again while a repair
+        # had the lock was told to nobody.
+        if len(free) < len(broken) or any(mended):
             self._wake_later()
         return bool(broken or strays or any(changes))
 
@@ -149,19 +151,22 @@ class Repairer:
             _log.warning("repaired rules", added=changes.added)
         return changes
 
-    async def _repair_attachment(self, attachment: Attachment) -> None:
-        """Mend one attachment, unless it changed since or its pod is gone (the collector's)."""
+    async def _repair_attachment(self, attachment: Attachment) -> bool:
+        """Mend one attachment, unless it changed since or its pod is gone (the collector's).
+
+        Whether anything was mended.
+        """
         key = attachment.key
         async with self._locks.hold(key):
             if self._inventory.attachments.get(key) != attachment:
-                return
+                return False
             try:
                 mended = await self._mended(attachment)
             except NetnsGone:
-                return
+                return False
             except NodeNetError as exc:
                 self._problems.put("attachment", exc.message, str(key))
-                return
+                return False
         if mended:
             self._problems.clear("attachment", str(key))
             _log.warning(
@@ -170,6 +175,7 @@ class Repairer:
                 ifname=key.ifname,
                 faults=mended,
             )
+        return bool(mended)
 
     async def _mended(self, attachment: Attachment) -> list[str]:
         """Mend, and return what had been wrong. The host's end needs no namespace to be mended."""

@@ -10,7 +10,8 @@ address either: another node's pod may have it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import TypeVar
 
 import structlog
 
@@ -24,6 +25,7 @@ from coil.process.problems import Problems
 
 _log = structlog.get_logger()
 
+T = TypeVar("T")
 _UNEASY_SECONDS = 0.5
 """Between looks while something is wrong."""
 _STAMP_SECONDS = 5.0
@@ -41,7 +43,7 @@ class Vigil:
         keeper: BlockKeeper,
         problems: Problems,
         isolation: Isolation,
-        sync: Callable[[], Awaitable[bool]],
+        sync: Callable[[], Coroutine[object, None, bool]],
         beat: Beat,
         alarm: asyncio.Event,
         wake_repair: Callable[[], None],
@@ -95,7 +97,7 @@ class Vigil:
         if not self._keeper.in_doubt:
             return
         async with self._asking:
-            if self._keeper.in_doubt and not await self._sync() and not self._may_go_on():
+            if not await self._is_settled():
                 raise InDoubt(
                     f"coild stood still for {_duration(self._gone)}, and the store cannot be asked "
                     "whether this node's blocks are still its own; try again later"
@@ -113,8 +115,7 @@ class Vigil:
             await self.look_around()
             if self._keeper.in_doubt:
                 async with self._asking:
-                    if self._keeper.in_doubt and not await self._sync() and self._may_go_on():
-                        self._wake_repair()
+                    await self._is_settled()
             elif self._tick - self._stamped > self._stamp_seconds:
                 self.stamp()
 
@@ -155,7 +156,7 @@ class Vigil:
 
     async def look_around(self) -> None:
         """Withdraw where this node is cut off now; doubt where that has just ended."""
-        gone = await self._isolation.look()
+        gone = await self._watching(self._isolation.look())
         if gone:
             self._stood_still(gone)
 
@@ -172,13 +173,33 @@ class Vigil:
         self._gone = max(self._gone, seconds) if self._keeper.in_doubt else seconds
         self._keeper.doubt()
 
-    def _may_go_on(self) -> bool:
-        """Whether, without the store, it was too short for anybody to take this node for gone."""
+    async def _is_settled(self) -> bool:
+        """Ask the store whose the blocks are; whether that is known, or was too short to matter.
+
+        Too short: for anybody to take this node for gone.
+        """
+        if not self._keeper.in_doubt or await self._watching(self._sync()):
+            return True
         doubts = self._keeper.doubts
         if self._gone > self._patience:
             return False
         self._keeper.settle(doubts)
+        self._wake_repair()  # it has left all routes as they were
         return True
+
+    async def _watching(self, call: Coroutine[object, None, T]) -> T:
+        """Await ``call`` with an eye on the clock: to wait, for the store say, is no standstill."""
+
+        async def look() -> None:
+            while True:
+                await asyncio.sleep(self._patience / 5)
+                self._look()
+
+        looking = asyncio.get_running_loop().create_task(look())
+        try:
+            return await call
+        finally:
+            looking.cancel()
 
 
 def _duration(seconds: float) -> str:

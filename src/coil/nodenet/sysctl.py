@@ -23,7 +23,8 @@ def ip_versions() -> frozenset[int]:
     """IP versions that links of this namespace can have.
 
     Not 6 where that is switched off: at boot (ipv6.disable=1: the kernel then refuses whatever is
-    of the family), or for ``lo``, which exported routes need, or for new links.
+    of the family), or for ``lo``, which exported routes need, or for new links. Raises
+    KernelRefused.
     """
     switches = (_ROOT / "ipv6/conf" / name / "disable_ipv6" for name in ("lo", "default"))
     return frozenset({4, 6} if all(_is_zero(switch) for switch in switches) else {4})
@@ -32,8 +33,10 @@ def ip_versions() -> frozenset[int]:
 def _is_zero(path: Path) -> bool:
     try:
         return path.read_text().strip() == "0"
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError as exc:  # no descriptor is left, say: that means neither on nor off
+        raise KernelRefused(f"read {path}", exc.errno or 0) from exc
 
 
 def enable_forwarding(version: int) -> None:
