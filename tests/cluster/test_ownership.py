@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import pytest
 
 from coil.lab.errors import LabError
+from coil.lab.node import PROGRAMS
 from coil.lab.wait import until
 from daemon.conftest import pool_of
 from daemon.full import fill, tiny_state
@@ -343,6 +344,58 @@ def test_a_name_is_held_by_one_coild_of_a_machine(cluster):
     with pytest.raises(LabError, match="in use by another coild"):
         cluster.node("same")
     assert exported(first)
+
+
+def launch_of_another_boot(machine, period=1):
+    """Its machine has the machine-id of all others here; only the boot is another."""
+    boot = machine.directory / "boot_id"
+    boot.write_text("00000000-0000-4000-8000-000000000002\n")
+    bind = f'mount --bind {boot} /proc/sys/kernel/random/boot_id && exec "$@"'
+    inside = ("unshare", "--mount", "--propagation=slave", "sh", "-c", bind, "sh")
+    machine.launch(*inside, PROGRAMS / "coild", f"--period={period}")
+
+
+def test_a_clone_of_a_machine_that_lives_is_refused(cluster, pods):
+    first, clone = cluster.node("same", pool=POOL), cluster.made("same")
+    first.add("c1", pods())
+    launch_of_another_boot(clone)
+    assert clone.wait_ended() == 78
+    assert "give this one an id of its own" in clone.log.read_text()
+    assert "172.31.0.1" in clone.log.read_text()
+    agrees(first)
+    assert problems(first) == []
+
+
+def test_a_machine_whose_clone_took_the_name_gives_nothing_any_more(cluster, pods):
+    first, clone = cluster.node("same", pool=POOL), cluster.made("same")
+    first.add("c1", pods())
+    first.suspend()
+    launch_of_another_boot(clone)
+    until(clone._serves, "the first one is silent, as if rebooted")
+    clone.wait_block()
+    first.resume()
+    until(lambda: problems(first) == ["node name"], "it is told")
+    (problem,) = first.ask("/status")["problems"]
+    assert "another machine with the same /etc/machine-id" in problem["problem"]
+    assert "172.31.1.1" in problem["problem"]
+    assert not exported(first)
+    assert "another machine" in first.cni("ADD", "c2", pods()).json["msg"]
+    assert clone.add("c1", pods()).addresses
+    agrees(clone)
+    assert problems(clone) == []
+    first.delete("c1")
+
+
+def test_a_machine_that_was_rebooted_goes_on_when_its_last_boot_is_silent(cluster, pods):
+    machine = cluster.node(pool=POOL, period=2)
+    before = exported(machine)
+    machine.kill()
+    machine.host.run("ip", "route", "flush", "table", "119")
+    pod = pods()
+    launch_of_another_boot(machine, period=2)
+    assert machine.add("c1", pod, timeout=30).addresses
+    assert exported(machine) >= before
+    assert problems(machine) == []
 
 
 def test_another_machine_cannot_take_a_name_before_it_is_released(cluster):

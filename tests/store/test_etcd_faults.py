@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from coil.domain.errors import NodeNameTaken
+from coil.domain.errors import NodeNameInDoubt, NodeNameTaken
 from coil.domain.names import NodeName, PoolName, RackName
-from coil.domain.node import Holder, NodeRecord
+from coil.domain.node import Holder, NodeRecord, NodeStatus
 from coil.domain.pool import Pool, parse_subnet
 from coil.lab.etcd import EtcdMember
 from coil.store.contract import Store
 from coil.store.errors import StoreCorrupt, StoreUnavailable
+from coil.store.etcd.memory import MemoryClient, MemoryEtcd
+from coil.store.etcd.store import EtcdStore
 from coil.store.open import open_store
 from store.rigs import EtcdRig, client
 
@@ -245,6 +247,56 @@ async def test_a_name_of_another_machine_is_refused_and_nothing_is_written(
         found = await store.find_node(A)
         assert found
         assert found.record == record()
+
+
+@asynccontextmanager
+async def held_by_last_boot() -> AsyncIterator[tuple[Callable[[float], None], Store, Store]]:
+    """A clock to turn, who holds the name for 90 s from now, and one of the next boot."""
+    now = 0.0
+
+    def turn(to: float) -> None:
+        nonlocal now
+        now = to
+
+    etcd = MemoryEtcd(lambda: now)
+    last, following = EtcdStore(MemoryClient(etcd)), EtcdStore(MemoryClient(etcd))
+    await last.hold_name(record(), 90)
+    yield turn, last, following
+
+
+NEXT = replace(record(), holder=Holder("machine", "next boot", "place"))
+
+
+async def test_the_next_boot_waits_until_the_last_one_does_not_renew_its_lease() -> None:
+    async with held_by_last_boot() as (turn, last, following):
+        for now, left in ((0, 37), (10, 27), (35.9, 1)):
+            turn(now)
+            with pytest.raises(NodeNameInDoubt, match=r"machine-id.*--node-name") as doubt:
+                await following.hold_name(NEXT, 90)
+            assert doubt.value.seconds == pytest.approx(left, abs=1)
+        turn(30)
+        await last.hold_name(record(), 90)
+        turn(37)
+        with pytest.raises(NodeNameInDoubt):
+            await following.hold_name(NEXT, 90)
+        assert await last.find_node(A) == NodeStatus(record(), alive=True)
+        turn(67)
+        await following.hold_name(NEXT, 90)
+        assert await last.find_node(A) == NodeStatus(NEXT, alive=True)
+
+
+async def test_who_has_had_a_name_takes_it_back_from_no_other_boot() -> None:
+    """Its own boot has not ended, so the other one is another machine's."""
+    async with held_by_last_boot() as (turn, last, following):
+        turn(37)
+        await following.hold_name(NEXT, 90)
+        for now in (38, 80, 200):  # the lease of the other has ended at last
+            turn(now)
+            with pytest.raises(NodeNameTaken, match="same /etc/machine-id"):
+                await last.hold_name(record(), 90)
+        await last.forget_node(A)
+        await last.hold_name(record(), 90)
+        assert await last.find_node(A) == NodeStatus(record(), alive=True)
 
 
 # Other stores, other servers

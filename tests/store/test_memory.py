@@ -155,6 +155,17 @@ async def test_random_requests_have_the_same_answers(prefixed: EtcdRig, seed: in
             assert answers[0] == answers[1]
 
 
+async def test_what_is_left_of_a_lease_is_the_same(prefixed: EtcdRig) -> None:
+    async with engines(prefixed) as both:
+        for engine in both:
+            lease = await engine.grant(50)
+            left, granted = await engine.time_left(lease)
+            assert granted == 50
+            assert 40 < left < 50  # rounded down
+            await engine.revoke(lease)
+            assert await engine.time_left(lease) == (-1, 0)
+
+
 async def test_what_was_is_not_answered() -> None:
     client = MemoryClient(MemoryEtcd())
     await client.write([], [put("a", b"1")])

@@ -108,7 +108,7 @@ async def run(
                 settings, store, journal, inventory, workers, remover, step, beat, problems, rack
             )
             parts = _compose(base)
-            await _reconcile(parts)
+            await _reconcile(parts, supervisor)
             if parts.ownership.name_taken and not inventory.attachments:
                 raise NodeNameTaken(parts.ownership.name_taken)
             await _serve(base, parts, supervisor)
@@ -343,12 +343,12 @@ def _rack(settings: Settings, store: Store, problems: Problems) -> Rack:
     )
 
 
-async def _reconcile(parts: _Parts) -> None:
+async def _reconcile(parts: _Parts, supervisor: Supervisor) -> None:
     """Store, then kernel, before anything is served. A store that is away holds nobody up."""
     await parts.mtu.refresh()
     await parts.ownership.recover()
     await parts.vigil.start()
-    await parts.ownership.first_sync()
+    await parts.ownership.first_sync(supervisor.wait_stopping)
     await parts.vigil.look_around()
     parts.vigil.stamp()
     await parts.repairer.repair()

@@ -24,7 +24,7 @@ from coil.daemon.steps import (
 )
 from coil.daemon.workers import Workers
 from coil.domain.block import BlockClaim, BlockId
-from coil.domain.errors import InDoubt
+from coil.domain.errors import InDoubt, NodeNameTaken
 from coil.domain.names import NodeName, PoolName
 from coil.journal.journal import Journal
 from coil.nodenet.messages import Network
@@ -67,6 +67,8 @@ class BlockKeeper:
         self.cut_off = False
         """Set while this node reaches nobody (coil.daemon.isolation): nothing is exported, in
         doubt or not."""
+        self.name_taken = ""
+        """Why this node's name is not ours, empty while it is: nothing is claimed in another's."""
         self._unsettled = False
         """Whether a claim may have happened that nobody knows of."""
         self._changing = asyncio.Lock()
@@ -101,12 +103,16 @@ class BlockKeeper:
         self._settled = doubts
 
     async def claim(self, pool: PoolName, count: int) -> None:
-        """Claim up to ``count`` blocks and make them usable. Raises what the store raises, InDoubt.
+        """Claim up to ``count`` blocks and make them usable.
+
+        Raises InDoubt, NodeNameTaken, and what the store raises.
 
         After a claim of unknown outcome the next call only settles that one; call again for more.
         """
         rack = await self._rack.get_for_claim()
         async with self._changing:
+            if self.name_taken:
+                raise NodeNameTaken(self.name_taken, node=self._node)
             self._check_doubt()  # what is claimed now could not be exported, nor used
             if self._unsettled:
                 await self._equalise(past_known=True)

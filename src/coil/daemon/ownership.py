@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+import math
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -12,7 +14,13 @@ from coil.daemon.fetch import BlockFetcher
 from coil.daemon.inventory import Inventory
 from coil.daemon.presence import Presence
 from coil.daemon.recover import Recoverer
-from coil.domain.errors import CoilError, NodeNameTaken, PoolExists, SubnetOverlap
+from coil.domain.errors import (
+    CoilError,
+    NodeNameInDoubt,
+    NodeNameTaken,
+    PoolExists,
+    SubnetOverlap,
+)
 from coil.domain.names import NodeName
 from coil.domain.pool import Pool
 from coil.journal.errors import JournalError
@@ -63,6 +71,9 @@ class Ownership:
         self._one_sync = asyncio.Lock()
         self.name_taken = ""
         """Why this node's name is not ours, empty while it is."""
+        self._doubt_ends = math.inf
+        """When, on the inventory's clock, it will be known whether another boot that had the name
+        lives."""
         self.heard_at = 0.0
         """When the last sync began that the store answered, on the inventory's clock."""
 
@@ -90,8 +101,21 @@ class Ownership:
             await self._beat.wait()
             await self.sync()
 
-    async def first_sync(self) -> None:
-        """As ``sync``, at the start: a store that does not answer holds nobody up."""
+    async def first_sync(self, stopping: Callable[[], Awaitable[None]]) -> None:
+        """As ``sync``, at the start: a store that does not answer holds nobody up.
+
+        Another boot that had the name just now does, until it is known not to live, or until
+        ``stopping`` returns.
+        """
+        await self._sync_soon()
+        if self._doubt_ends < math.inf:
+            seconds = self._doubt_ends - self._inventory.clock()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await stopping()
+            await self._sync_soon()
+
+    async def _sync_soon(self) -> None:
         try:
             async with asyncio.timeout(_FIRST_SYNC_SECONDS):
                 await self.sync()
@@ -109,10 +133,10 @@ class Ownership:
                 began = self._inventory.clock()
                 await self._sync()
         except NodeNameTaken as exc:
-            self.name_taken = exc.message
-            self._problems.put("node name", exc.message)
-            await self._keeper.disown()
+            await self._lose_name(exc.message)
             return True
+        except NodeNameInDoubt as exc:
+            return await self._doubt_name(exc)
         except JournalError as exc:
             self._problems.put("journal", exc.message)
             return False
@@ -122,8 +146,25 @@ class Ownership:
         self.heard_at = began
         self._problems.clear("store")
         self._problems.clear("node name")
-        self.name_taken = ""
+        self.name_taken = self._keeper.name_taken = ""
+        self._doubt_ends = math.inf
         return True
+
+    async def _doubt_name(self, exc: NodeNameInDoubt) -> bool:
+        """Of no other boot that was rebooted would anything be heard when the doubt ends."""
+        now = self._inventory.clock()
+        if now >= self._doubt_ends:
+            await self._lose_name(exc.message)
+            return True
+        self._doubt_ends = min(self._doubt_ends, now + exc.seconds)
+        self._keeper.name_taken = exc.message
+        self._problems.put("node name", exc.message)
+        return False
+
+    async def _lose_name(self, reason: str) -> None:
+        self.name_taken = self._keeper.name_taken = reason
+        self._problems.put("node name", reason)
+        await self._keeper.disown()
 
     def _miss(self, reason: str) -> None:
         self._problems.put("store", reason)

@@ -20,6 +20,7 @@ CoilError
  +- NodeNotFound
  +- NodeAlive
  +- InDoubt                  (transient: the store has to be asked first)
+     +- NodeNameInDoubt      (transient: soon it is known whether another has the name)
 
 The adapters add StoreError, JournalError and NodeNetError in their own ``errors.py``.
 """
@@ -130,3 +131,14 @@ class InDoubt(CoilError):
     """
 
     transient = True
+
+
+class NodeNameInDoubt(InDoubt):
+    """Another boot had this node's name just now: this machine was rebooted, or has a double.
+
+    If it is raised again after ``seconds``, the other one lives.
+    """
+
+    def __init__(self, message: str, *, seconds: float = 0.0, **fields: object) -> None:
+        super().__init__(message, **fields)
+        self.seconds = seconds

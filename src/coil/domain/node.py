@@ -14,7 +14,7 @@ class Holder:
     """Which process holds a node's name: two that differ are never the same coild."""
 
     machine: str
-    """Stays through reboots: machine-id(5)."""
+    """Stays through reboots: machine-id(5). Machines that were cloned may have the same."""
     boot: str
     """Another one after each boot."""
     place: str
@@ -58,14 +58,18 @@ class NodeStatus:
     alive: bool
 
 
-def may_hold(holder: Holder, recorded: Holder | None, living: Holder | None) -> bool:
+def may_hold(holder: Holder, recorded: Holder | None, living: Holder | None, *, held: bool) -> bool:
     """Whether ``holder`` may have a node's name.
 
     ``recorded`` has it in the node's record; ``living`` has shown that it lives, None when nobody
     has lately. A name stays with its machine until an operator or the controller releases it: a
     machine that is cut off may come back with all its pods. On one machine a new boot takes over
-    at once, and another coild of the same boot waits until the first is known to have ended.
+    from one that has fallen silent (which the store sees), and another coild of the same boot
+    waits until the first is known to have ended. ``held``: this process has had the name; then
+    another boot is no reboot, but another machine with the same id.
     """
     if recorded is not None and recorded.machine != holder.machine:
+        return False
+    if held and any(other and other.boot != holder.boot for other in (recorded, living)):
         return False
     return living is None or living.boot != holder.boot or living.place == holder.place

@@ -131,7 +131,8 @@ class NodeStore(Protocol):
         """Say that this node lives, for so many seconds from now; repeat it well before.
 
         The first call of a process takes the name. Raises NodeNameTaken when somebody else has it
-        (``coil.domain.node.may_hold``): then nothing that the store says of this name is about us.
+        (``coil.domain.node.may_hold``): then nothing that the store says of this name is about us;
+        NodeNameInDoubt while that cannot be told: another boot of this machine had it just now.
         """
 
     async def list_nodes(self) -> list[NodeStatus]:

@@ -50,6 +50,7 @@ _RANGE = Method("/etcdserverpb.KV/Range", rpc.RangeResponse)
 _TXN = Method("/etcdserverpb.KV/Txn", rpc.TxnResponse)
 _GRANT = Method("/etcdserverpb.Lease/LeaseGrant", rpc.LeaseGrantResponse)
 _KEEP_ALIVE = Method("/etcdserverpb.Lease/LeaseKeepAlive", rpc.LeaseKeepAliveResponse)
+_TIME_TO_LIVE = Method("/etcdserverpb.Lease/LeaseTimeToLive", rpc.LeaseTimeToLiveResponse)
 _REVOKE = Method("/etcdserverpb.Lease/LeaseRevoke", rpc.LeaseRevokeResponse)
 _STATUS = Method("/etcdserverpb.Maintenance/Status", rpc.StatusResponse)
 _AUTHENTICATE = Method("/etcdserverpb.Auth/Authenticate", rpc.AuthenticateResponse)
@@ -136,6 +137,12 @@ class EtcdClient:
         """Let a lease begin anew; False when it has ended already."""
         request = rpc.LeaseKeepAliveRequest(ID=lease)
         return int((await self._call(_KEEP_ALIVE, request, repeatable=True)).TTL) > 0
+
+    async def time_left(self, lease: int) -> tuple[int, int]:
+        """See the engine."""
+        request = rpc.LeaseTimeToLiveRequest(ID=lease)
+        answer = await self._call(_TIME_TO_LIVE, request, repeatable=True)
+        return int(answer.TTL), int(answer.grantedTTL)
 
     async def revoke(self, lease: int) -> None:
         """End a lease and all its keys; one that has ended is fine."""

@@ -47,6 +47,12 @@ class Engine(Protocol):
     async def keep_alive(self, lease: int) -> bool:
         """Let a lease begin anew; False when it has ended already."""
 
+    async def time_left(self, lease: int) -> tuple[int, int]:
+        """Whole seconds that a lease has left, and those it was granted; of one that ended -1, 0.
+
+        Whoever keeps it alive lets it begin anew.
+        """
+
     async def revoke(self, lease: int) -> None:
         """End a lease and all its keys; one that has ended is fine."""
 

@@ -72,6 +72,12 @@ class MemoryEtcd:
             self._leases[lease] = found[0], self._clock() + found[0]
         return found is not None
 
+    def time_left(self, lease: int) -> tuple[int, int]:
+        """See the engine."""
+        self._end_leases()
+        seconds, end = self._leases.get(lease, (0, 0.0))
+        return int(end - self._clock()) if seconds else -1, seconds
+
     def revoke(self, lease: int) -> None:
         """End a lease and its keys."""
         if self._leases.pop(lease, None):
@@ -163,6 +169,11 @@ class MemoryClient:
         """See the engine."""
         await self._reach()
         return self._etcd.keep_alive(lease)
+
+    async def time_left(self, lease: int) -> tuple[int, int]:
+        """See the engine."""
+        await self._reach()
+        return self._etcd.time_left(lease)
 
     async def revoke(self, lease: int) -> None:
         """See the engine."""

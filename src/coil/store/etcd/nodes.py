@@ -10,7 +10,7 @@ import math
 from collections.abc import AsyncIterator, Mapping
 
 from coil.domain.codec import holder_from_json, holder_to_json, node_from_json, node_to_json
-from coil.domain.errors import CoilError, NodeNameTaken
+from coil.domain.errors import CoilError, NodeNameInDoubt, NodeNameTaken
 from coil.domain.names import NodeName
 from coil.domain.node import Holder, NodeRecord, NodeStatus, may_hold
 from coil.store.errors import StoreConflict
@@ -31,6 +31,9 @@ from coil.store.etcd.wire import (
 _REWRITE_SECONDS = 300
 """A record is written again so often: for 5,000 nodes 17 writes a second; "last seen" is good to
 five minutes for a node that has gone, and what a node says of its blocks is no older."""
+_FRESH = 0.6
+"""What is left at least of a lease that a coild still renews: it does so each third. The default
+one is stale after 36 seconds: of these a boot takes most, and the plugin can wait for the rest."""
 
 
 class EtcdNodes(EtcdPart):
@@ -40,6 +43,7 @@ class EtcdNodes(EtcdPart):
         super().__init__(client, keys)
         self._lease = 0
         self._written: NodeRecord | None = None
+        self._held = False
 
     async def hold_name(self, record: NodeRecord, seconds: float) -> None:
         """See the contract."""
@@ -50,10 +54,11 @@ class EtcdNodes(EtcdPart):
             if renewed and node and life and life.lease == self._lease:
                 return
             self._check_free(record, node, life)
+            await self._check_silent(record, node, life)
             if not self._lease or not await self._client.keep_alive(self._lease):
                 self._lease = await self._client.grant(max(2, math.ceil(seconds)))
             if await self._write(record, node, life):
-                self._written = record
+                self._written, self._held = record, True
                 return
         raise StoreConflict(f"the record of node {record.name} is changed by others all the time")
 
@@ -77,21 +82,48 @@ class EtcdNodes(EtcdPart):
             there = self._to_record(node)
         elif node:
             there = next(self.readable([node], self._to_record), None)
-        if may_hold(record.holder, there.holder if there else None, living):
+        recorded = there.holder if there else None
+        if may_hold(record.holder, recorded, living, held=self._held):
             return
         self._lease, self._written = 0, None
         if there and there.holder.machine != record.holder.machine:
-            addresses = ", ".join(map(str, there.addresses)) or "no address"
             raise NodeNameTaken(
-                f"node name {record.name} is that of another machine ({addresses}): give this one "
-                "another --node-name; if the other is gone for good, free the name with: coilctl "
-                f"node release {record.name}",
+                f"node name {record.name} is that of another machine ({_reached(there)}): give "
+                "this one another --node-name; if the other is gone for good, free the name with: "
+                f"coilctl node release {record.name}",
+                node=record.name,
+            )
+        if living is None or living.boot != record.holder.boot:
+            raise NodeNameTaken(
+                f"node name {record.name} was taken by another machine with the same "
+                f"/etc/machine-id ({_reached(there)}): drain one of them, give it an id of its own "
+                "(systemd-machine-id-setup) and another --node-name, and restart coild on both",
                 node=record.name,
             )
         raise NodeNameTaken(
             f"node name {record.name} is in use by another coild of this machine "
-            f"({living.place if living else ''}): end that one, or give this one another "
+            f"({living.place}): end that one, or give this one another "
             "--node-name",
+            node=record.name,
+        )
+
+    async def _check_silent(
+        self, record: NodeRecord, node: KeyValue | None, life: KeyValue | None
+    ) -> None:
+        """Raise NodeNameInDoubt while the boot before this one may be there and renew its lease."""
+        if life is None or self._to_holder(life).boot == record.holder.boot:
+            return
+        left, granted = await self._client.time_left(life.lease)
+        fresh = math.floor(granted * _FRESH)
+        if left < fresh:
+            return
+        there = self._to_record(node) if node else None
+        raise NodeNameInDoubt(
+            f"node name {record.name} was in use by another boot of this machine just now "
+            f"({_reached(there)}): if it was not rebooted, another one has the same "
+            "/etc/machine-id: give this one an id of its own (systemd-machine-id-setup) and "
+            "another --node-name",
+            seconds=left + 1 - fresh,  # left is rounded down
             node=record.name,
         )
 
@@ -147,6 +179,10 @@ class EtcdNodes(EtcdPart):
             return holder_from_json(pair.value.decode())
         except ValueError as exc:
             raise self.corrupt(pair, exc) from exc
+
+
+def _reached(record: NodeRecord | None) -> str:
+    return ", ".join(map(str, record.addresses if record else ())) or "no address"
 
 
 def _as_read(key: str, pair: KeyValue | None) -> Compare:

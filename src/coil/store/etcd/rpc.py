@@ -1,4 +1,4 @@
-"""The messages of etcd's API that coil uses: 27 of some 120, with the fields it writes or reads.
+"""The messages of etcd's API that coil uses: 29 of some 120, with the fields it writes or reads.
 
 Field numbers: https://github.com/etcd-io/etcd/blob/main/api/etcdserverpb/rpc.proto and
 api/mvccpb/kv.proto; the same since etcd 3.0, but for Compare's ranges (3.3). Generated classes
@@ -89,6 +89,12 @@ _MESSAGES: Messages = {
     "LeaseRevokeResponse": {"header": _HEADER},
     "LeaseKeepAliveRequest": {"ID": (1, "int64")},
     "LeaseKeepAliveResponse": {"header": _HEADER, "TTL": (3, "int64")},
+    "LeaseTimeToLiveRequest": {"ID": (1, "int64")},
+    "LeaseTimeToLiveResponse": {
+        "header": _HEADER,
+        "TTL": (3, "int64"),
+        "grantedTTL": (4, "int64"),
+    },
     "StatusRequest": {},
     "StatusResponse": {"header": _HEADER, "version": (2, "string")},
     "AuthenticateRequest": {"name": (1, "string"), "password": (2, "string")},
@@ -136,6 +142,8 @@ LeaseKeepAliveRequest = _CLASSES["LeaseKeepAliveRequest"]
 LeaseKeepAliveResponse = _CLASSES["LeaseKeepAliveResponse"]
 LeaseRevokeRequest = _CLASSES["LeaseRevokeRequest"]
 LeaseRevokeResponse = _CLASSES["LeaseRevokeResponse"]
+LeaseTimeToLiveRequest = _CLASSES["LeaseTimeToLiveRequest"]
+LeaseTimeToLiveResponse = _CLASSES["LeaseTimeToLiveResponse"]
 PutRequest = _CLASSES["PutRequest"]
 PutResponse = _CLASSES["PutResponse"]
 RangeRequest = _CLASSES["RangeRequest"]
