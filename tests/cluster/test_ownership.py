@@ -346,13 +346,30 @@ def test_a_name_is_held_by_one_coild_of_a_machine(cluster):
     assert exported(first)
 
 
-def launch_of_another_boot(machine, period=1):
-    """Its machine has the machine-id of all others here; only the boot is another."""
-    boot = machine.directory / "boot_id"
-    boot.write_text("00000000-0000-4000-8000-000000000002\n")
-    bind = f'mount --bind {boot} /proc/sys/kernel/random/boot_id && exec "$@"'
+BOOT_ID, MACHINE_ID = "/proc/sys/kernel/random/boot_id", "/etc/machine-id"
+
+
+def launch_with(machine, file, text, period=1):
+    """Start coild, for which ``file`` has ``text``; all else is of the machine it runs on."""
+    other = machine.directory / "other"
+    other.write_text(text)
+    bind = f'mount --bind {other} {file} && exec "$@"'
     inside = ("unshare", "--mount", "--propagation=slave", "sh", "-c", bind, "sh")
     machine.launch(*inside, PROGRAMS / "coild", f"--period={period}")
+
+
+def launch_of_another_boot(machine, period=1):
+    launch_with(machine, BOOT_ID, "00000000-0000-4000-8000-000000000002\n", period)
+
+
+def test_a_machine_without_an_id_is_told_what_that_means(cluster):
+    with_id, without = cluster.node(pool=POOL), cluster.made("n1")
+    launch_with(without, MACHINE_ID, "\n")
+    until(without._serves, "it serves")
+    warning = "no machine-id: after a reboot this node's name will be refused"
+    (said,) = [line for line in without.log.read_text().splitlines() if warning in line]
+    assert "mount the host's file" in said
+    assert warning not in with_id.log.read_text()
 
 
 def test_a_clone_of_a_machine_that_lives_is_refused(cluster, pods):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import structlog
+
 from coil import __version__
 from coil.daemon.inventory import Inventory
 from coil.daemon.rack import Rack
@@ -14,6 +16,8 @@ from coil.domain.node import BlockReport, Holder, NodeRecord
 from coil.nodenet.observe import host_addresses
 from coil.process import clock
 from coil.store.contract import NodeStore
+
+_log = structlog.get_logger()
 
 _MACHINE_ID = Path("/etc/machine-id")
 
@@ -35,7 +39,7 @@ class Presence:
         self._workers = workers
         self._inventory = inventory
         self._rack = rack
-        self._holder = _holder(settings.state_dir)
+        self._holder = _holder(settings)
 
     async def hold_name(self) -> None:
         """Say that this node lives. Raises NodeNameTaken, StoreError."""
@@ -63,12 +67,19 @@ class Presence:
         )
 
 
-def _holder(state_dir: Path) -> Holder:
+def _holder(settings: Settings) -> Holder:
     boot = clock.boot_id()
     try:
         machine = _MACHINE_ID.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         machine = ""
-    # A machine without an id of its own is another one after each boot.
+    # A machine without an id of its own is another one after each boot. An embedded store keeps no
+    # names.
+    if not machine and not settings.store.startswith("sqlite:"):
+        _log.warning(
+            "no machine-id: after a reboot this node's name will be refused",
+            path=str(_MACHINE_ID),
+            reason="make one by systemd-machine-id-setup; into a container, mount the host's file",
+        )
     netns = Path("/proc/self/ns/net").stat().st_ino
-    return Holder(machine or boot, boot, f"netns {netns}, {state_dir}")
+    return Holder(machine or boot, boot, f"netns {netns}, {settings.state_dir}")
