@@ -383,6 +383,14 @@ def test_a_clone_of_a_machine_that_lives_is_refused(cluster, pods):
     assert problems(first) == []
 
 
+def test_who_waits_for_another_boot_to_fall_silent_can_be_stopped(cluster):
+    cluster.node("same", pool=POOL, period=30)
+    clone = cluster.made("same")
+    launch_of_another_boot(clone, period=30)
+    until(lambda: "another boot of this machine" in clone.log.read_text(), "it waits")
+    assert clone.stop() == 0
+
+
 def test_a_machine_whose_clone_took_the_name_gives_nothing_any_more(cluster, pods):
     first, clone = cluster.node("same", pool=POOL), cluster.made("same")
     first.add("c1", pods())

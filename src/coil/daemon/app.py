@@ -389,3 +389,5 @@ async def _serve(base: _Base, parts: _Parts, supervisor: Supervisor) -> None:
         gc.freeze()
         parts.api.is_ready = True
         await notifier.serve(supervisor, socket=str(settings.socket))
+    # Before the threads that they wait for.
+    supervisor.end_tasks()
