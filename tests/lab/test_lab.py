@@ -15,10 +15,13 @@ from coil.lab.clos.files import ROOT, Files
 from coil.lab.clos.lab import Lab
 from coil.lab.clos.main import main
 from coil.lab.clos.observe import observe
+from coil.lab.clos.plan import UnknownName
 from coil.lab.clos.programs import programs_of
 from coil.lab.wait import until
 from lab.conftest import COIL_LAB, nothing_is_left, run_lab
 
+LONG = "a" * 300
+"""No file can have that name."""
 SMALL = ("--spines=1", "--racks=1", "--nodes-per-rack=1", "--etcd=1")
 
 
@@ -110,6 +113,15 @@ def test_pods_that_are_added_at_once_get_an_address_each(lab):
     assert len({address for pod in pods for address in pod.addresses}) == 2 * len(pods)
 
 
+@pytest.mark.parametrize("pod", ["../lab", LONG, "a\0"])
+def test_a_name_that_no_pod_can_have_is_one_of_no_pod(lab, pod):
+    """../lab would be the record of the lab itself, seen from those of the pods."""
+    lab.add_pod("a", "r1n1")
+    assert not lab.delete_pod(pod)
+    with pytest.raises(UnknownName, match="the lab has no pod"):
+        lab.get_pod(pod)
+
+
 def test_a_command_in_a_pod_says_how_it_ended(lab, command):
     lab.add_pod("a", "r1n1")
     command("pod", "exec", "a", "--", "sh", "-c", "exit 7", status=7)
@@ -135,9 +147,14 @@ def test_a_shell_speaks_to_the_programs_of_its_place(lab, command):
         (["web", "--port", "65536"], "65536 is not in the range"),
         (["ping", "nobody", "nobody", "--count", "0"], "0 is not in the range"),
         (["shell", "nowhere"], "the lab has no 'nowhere'; it has spine1"),
+        (["shell", "../lab"], "the lab has no '../lab'; it has spine1"),
+        (["pod", "exec", "../lab", "--", "true"], "no pod '../lab'"),
+        (["pod", "exec", LONG, "--", "true"], f"no pod '{LONG}'"),
+        (["ping", LONG, LONG], f"no pod '{LONG}'"),
     ],
 )
-def test_what_cannot_be_is_a_sentence(command, words, sentence):
+def test_what_cannot_be_is_a_sentence(lab, command, words, sentence):
+    lab.add_pod("there", "r1n1")
     assert sentence in command(*words, status=2)
 
 

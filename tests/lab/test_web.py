@@ -172,6 +172,7 @@ def test_a_name_of_another_site_that_leads_here_reads_nothing(desk, web):
         ("/fail", {"part": "moon", "names": []}, "it has link, node, router, etcd, coild"),
         ("/heal", {"part": "router", "names": ["tor1", "tor2"]}, "no part"),
         ("/pings/start", {"source": "x", "target": "y", "version": 4}, "no pod 'x'"),
+        ("/pings/start", {"source": "../lab", "target": "y", "version": 4}, "no pod '../lab'"),
         ("/pings/start", [], "not a JSON object"),
     ],
 )
@@ -179,6 +180,11 @@ def test_what_cannot_be_done_is_a_sentence(desk, web, path, body, sentence):
     status, answer = post(desk, path, body)
     assert status == 400
     assert sentence in answer["error"]
+
+
+def test_a_pod_that_cannot_be_is_deleted_as_any_that_is_not_there(lab, desk, web):
+    lab.add_pod("a", "r1n1")
+    assert post(desk, "/pods/delete", {"name": "../lab"}) == (200, {})
 
 
 def test_it_ends_when_it_is_interrupted_and_its_pings_with_it(lab, own_desk):

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from coil.domain.errors import RequestError
-from coil.lab.clos.plan import Machine, Shape, parse_lab_name
+from coil.lab.clos.plan import Machine, Shape, is_pod_name, parse_lab_name
 from coil.lab.errors import LabError
 from coil.lab.host import NAMED, Host
 
@@ -148,7 +148,9 @@ class Files:
         return sorted((pod for pod in found if pod), key=lambda pod: pod.name)
 
     def find_pod(self, name: str) -> PodRecord | None:
-        """A pod by name."""
+        """A pod by name; None also for a name that none can have."""
+        if not is_pod_name(name):
+            return None
         try:
             found = json.loads((self._pods / f"{name}.json").read_text(encoding="utf-8"))
         except FileNotFoundError:

@@ -46,6 +46,7 @@ _CONTROLLERS = 3
 _MAX_MACHINES = 250
 """One machine has to run a routing daemon and more for each."""
 _LAB_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,19}[a-z0-9])?")
+_POD_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 class Kind(StrEnum):
@@ -167,6 +168,11 @@ def parse_lab_name(text: str) -> str:
             "and ending with a letter or digit"
         )
     return text
+
+
+def is_pod_name(text: str) -> bool:
+    """Whether a pod can be called so; if not, it is no part of a path either."""
+    return _POD_NAME.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)

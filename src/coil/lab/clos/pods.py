@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -13,7 +12,7 @@ from typing import Any
 from coil.domain.errors import RequestError
 from coil.lab.clos.fabric import delete, exists
 from coil.lab.clos.files import Files, PodRecord
-from coil.lab.clos.plan import Machine, UnknownName
+from coil.lab.clos.plan import Machine, UnknownName, is_pod_name
 from coil.lab.clos.programs import end_all
 from coil.lab.errors import LabError
 from coil.lab.host import Host, run
@@ -22,7 +21,6 @@ from coil.routing.model import Address
 
 _NAMESPACE = "default"
 _IFNAME = "eth0"
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SECONDS = 60.0
 """The plugin gives up by itself long before."""
 _UNDO_SECONDS = 2
@@ -51,7 +49,7 @@ class Pods:
 
         Raises LabError with the plugin's own words when it is refused; nothing is left then.
         """
-        if not _NAME.fullmatch(name):
+        if not is_pod_name(name):
             raise RequestError(
                 f"pod name {name[:80]!r} must be 1 to 63 lower-case letters, digits or '-', "
                 "beginning and ending with a letter or digit"
