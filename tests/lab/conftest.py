@@ -71,7 +71,7 @@ def lab(shared):
     yield shared
     if observe(shared)["failed"]:
         shared.up(shared.plan.shape)
-    for pod in shared.pods.every():
+    for pod in shared.files.pods():
         shared.delete_pod(pod.name)
 
 

@@ -7,16 +7,19 @@ import os
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from click.testing import CliRunner
 
+from coil.lab.clos.faults import How
 from coil.lab.clos.files import ROOT, Files
 from coil.lab.clos.lab import Lab
 from coil.lab.clos.main import main
 from coil.lab.clos.observe import observe
 from coil.lab.clos.plan import UnknownName
 from coil.lab.clos.programs import programs_of
+from coil.lab.node import PLUGIN
 from coil.lab.wait import until
 from lab.conftest import COIL_LAB, nothing_is_left, run_lab
 
@@ -265,14 +268,69 @@ def test_up_and_down_go_on_after_a_kill(name):
     assert (again.returncode, again.stdout) == (0, f"there is no lab {name}\n")
 
 
-def test_a_pod_whose_add_was_killed_can_be_added_or_deleted(lab):
+def plugins(lab, node):
+    return [p for p in programs_of([lab.files.host(node)]).popitem()[1] if p.name == PLUGIN.name]
+
+
+def used(lab, node):
+    """How many addresses of a node pods have."""
+    rows = lab.machines.node(lab.plan.machines[node]).ask("/addresses")
+    return sum(row["state"] == "used" for row in rows)
+
+
+@contextmanager
+def adding(lab):
+    """A coil-lab pod add of which the plugin waits for coild, which answers after this."""
+    lab.faults.fail_coild("r1n1", How.SUSPEND)
     argv = [COIL_LAB, "pod", "add", "a", "--node", "r1n1", "--name", lab.name]
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as process:
-        until(lambda: lab.files.find_pod("a"), "the pod is begun")
+    try:
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as process:
+            until(lambda: plugins(lab, "r1n1"), "the plugin runs")
+            yield process
+    finally:
+        lab.faults.heal_coild("r1n1")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_pod_add_leaves_nothing(lab, number):
+    with adding(lab) as process:
+        process.send_signal(number)
+        assert process.wait(60) == 130
+        assert lab.files.pods() == []
+        assert not lab.files.pod_host("a").path.exists()
+    until(lambda: used(lab, "r1n1") == 0, "its address is given back")
+
+
+@pytest.fixture
+def half(lab):
+    """Pod a on r1n1 was begun and is not made: who made it was killed."""
+    with adding(lab) as process:
         process.kill()
-    again = lab.add_pod("a", "r1n1")
-    assert again.addresses
-    assert lab.delete_pod("a")
+        process.wait()
+        until(lambda: not plugins(lab, "r1n1"), "the plugin has gone with it")
+    assert lab.files.pod_host("a").path.exists()
+
+
+def test_a_half_made_pod_is_none(lab, half, command):
+    assert "no pod 'a'; it has none" in command("ping", "a", "a", status=2)
+    assert observe(lab)["pods"] == []
+
+
+@pytest.mark.parametrize("node", ["r1n1", "r1n2"])
+def test_a_half_made_pod_can_be_added_wherever_it_was_begun(lab, half, node):
+    made = lab.add_pod("a", node)
+    assert (made.node, used(lab, node)) == (node, 1)
+    assert used(lab, "r1n1") == (node == "r1n1")
+    assert {row["local"] for row in made.host.ip("addr", "show", "eth0")[0]["addr_info"]} >= set(
+        map(str, made.addresses)
+    )
+
+
+def test_a_half_made_pod_can_be_deleted(lab, half, command):
+    assert command("pod", "delete", "a") == "pod a is gone\n"
+    assert used(lab, "r1n1") == 0
+    assert not lab.files.pod_host("a").path.exists()
+    assert command("pod", "delete", "a") == "there is no pod a\n"
 
 
 @pytest.mark.parametrize("machine", ["spine1", "tor1", "r1n1", "etcd2"])

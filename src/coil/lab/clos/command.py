@@ -21,6 +21,7 @@ from coil.lab.clos.files import ROOT
 from coil.lab.clos.lab import Lab, Report
 from coil.lab.errors import LabError
 
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -37,7 +38,8 @@ def verb(
         )  # fmt: skip
         @functools.wraps(function)
         def run(lab: str, **parameters: Any) -> None:
-            signal.signal(signal.SIGTERM, interrupt)
+            for number in _ENDING:
+                signal.signal(number, interrupt)
             try:
                 _check_user()
                 function(Lab(lab), **parameters)
@@ -65,7 +67,7 @@ def _check_user() -> None:
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:
     """Once: what is being cleaned up after the first signal is cleaned up to the end."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
@@ -73,7 +75,6 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
 @contextmanager
 def progress() -> Iterator[Report]:
     """Show what is being done: bars on a terminal, a line for each finished step elsewhere."""
-    signal.signal(signal.SIGINT, interrupt)
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _print_step

@@ -23,7 +23,8 @@ Report = Callable[[str, int, int], None]
 """Told what is being done, how much of it is, and how much there is."""
 
 _TOOLS = (
-    "ip", "tc", "nsenter", "setsid", "sysctl", "ping", "traceroute", "bird", "etcd", "etcdctl"
+    "ip", "tc", "nsenter", "setpriv", "setsid", "sysctl", "ping", "traceroute",
+    "bird", "etcd", "etcdctl",
 )  # fmt: skip
 _MEMBER_SPACE = 140 << 20
 """Bytes: two segments of etcd's log of 64 MB, made at its start, and some more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
@@ -47,7 +48,8 @@ class Pods:
     def add(self, name: str, node: Machine) -> Pod:
         """Start a pod on a node. Idempotent, also after a kill in between.
 
-        Raises LabError with the plugin's own words when it is refused; nothing is left then.
+        Raises LabError with the plugin's own words when it is refused. Nothing is left then, nor
+        when it is interrupted.
         """
         if not is_pod_name(name):
             raise RequestError(
@@ -55,36 +57,33 @@ class Pods:
                 "beginning and ending with a letter or digit"
             )
         self._check_on(node)
-        record = self.files.find_pod(name) or PodRecord(name, node.name, secrets.token_hex(16))
-        if record.node != node.name:
-            raise LabError(f"pod {name} is on node {record.node}; delete it there first")
-        if not record.addresses:
-            self.files.write_pod(record)
-            record = self._attach(record)
-        return self._pod(record)
+        record = self.files.find_pod(name)
+        if record and record.node != node.name:
+            if record.addresses:
+                raise LabError(f"pod {name} is on node {record.node}; delete it there first")
+            self._end(record)  # whoever began it was killed
+            record = None
+        record = record or PodRecord(name, node.name, secrets.token_hex(16))
+        return self._pod(record if record.addresses else self._attach(record))
 
     def delete(self, name: str) -> bool:
         """End a pod and give its addresses back. Returns False when there was none. Idempotent."""
         record = self.files.find_pod(name)
         if record is None:
             return False
-        host = self.files.pod_host(name)
-        if exists(self.files.host(record.node)):
-            end_all([host])
-            self._call("DEL", record)
-        self.forget([record])
+        self._end(record)
         return True
 
     def get(self, name: str) -> Pod:
         """A pod by name. Raises UnknownName."""
         record = self.files.find_pod(name)
         if record is None or not record.addresses:
-            known = ", ".join(pod.name for pod in self.files.pods()) or "none; add one with pod add"
+            known = ", ".join(pod.name for pod in self.every()) or "none; add one with pod add"
             raise UnknownName(f"the lab has no pod {name!r}; it has {known}")
         return self._pod(record)
 
     def every(self) -> list[Pod]:
-        """All pods, by name."""
+        """All pods that have their addresses, by name."""
         return [self._pod(record) for record in self.files.pods() if record.addresses]
 
     def forget(self, records: list[PodRecord]) -> None:
@@ -103,21 +102,27 @@ class Pods:
 
     def _attach(self, record: PodRecord) -> PodRecord:
         host = self.files.pod_host(record.name)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.forget, [record])
+            self.files.write_pod(record)
             if not exists(host):
                 delete([host])
                 run(["ip", "netns", "add", host.name])
             host.run("ip", "link", "set", "lo", "up")
-            result = self._call("ADD", record)
-        except LabError:
             # What the specification asks of a runtime after an ADD that failed.
-            self._call("DEL", record, check=False, timeout=_UNDO_SECONDS)
-            self.forget([record])
-            raise
-        addresses = tuple(entry["address"].partition("/")[0] for entry in result["ips"])
-        record = replace(record, addresses=addresses)
-        self.files.write_pod(record)
+            undo.callback(self._call, "DEL", record, check=False, timeout=_UNDO_SECONDS)
+            result = self._call("ADD", record)
+            addresses = tuple(entry["address"].partition("/")[0] for entry in result["ips"])
+            record = replace(record, addresses=addresses)
+            self.files.write_pod(record)
+            undo.pop_all()
         return record
+
+    def _end(self, record: PodRecord) -> None:
+        if exists(self.files.host(record.node)):
+            end_all([self.files.pod_host(record.name)])
+            self._call("DEL", record)
+        self.forget([record])
 
     def _call(
         self, command: str, record: PodRecord, *, check: bool = True, timeout: int = 30
@@ -138,8 +143,9 @@ class Pods:
             "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE={_NAMESPACE};"
             f"K8S_POD_NAME={record.name};K8S_POD_INFRA_CONTAINER_ID={record.container_id}",
         }
+        # It goes with who started it, even by kill -9: nothing is attached behind anybody's back.
         done = self.files.host(record.node).run(
-            PLUGIN,
+            *("setpriv", "--pdeathsig", "KILL", PLUGIN),
             check=False,
             seconds=_SECONDS,
             env=variables,
