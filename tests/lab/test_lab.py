@@ -8,6 +8,7 @@ import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -278,13 +279,17 @@ def used(lab, node):
     return sum(row["state"] == "used" for row in rows)
 
 
+def pod_add(lab, node):
+    argv = [COIL_LAB, "pod", "add", "a", "--node", node, "--name", lab.name]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 @contextmanager
 def adding(lab):
     """A coil-lab pod add of which the plugin waits for coild, which answers after this."""
     lab.faults.fail_coild("r1n1", How.SUSPEND)
-    argv = [COIL_LAB, "pod", "add", "a", "--node", "r1n1", "--name", lab.name]
     try:
-        with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as process:
+        with pod_add(lab, "r1n1") as process:
             until(lambda: plugins(lab, "r1n1"), "the plugin runs")
             yield process
     finally:
@@ -299,6 +304,51 @@ def test_an_interrupted_pod_add_leaves_nothing(lab, number):
         assert lab.files.pods() == []
         assert not lab.files.pod_host("a").path.exists()
     until(lambda: used(lab, "r1n1") == 0, "its address is given back")
+
+
+@contextmanager
+def two_adding(lab, node):
+    """As ``adding``, and another of the same pod, on ``node``, that waits for the first."""
+
+    def waits(pid):
+        locks = Path("/proc/locks").read_text().splitlines()
+        return any("->" in line.split() and str(pid) in line.split() for line in locks)
+
+    with adding(lab) as first, pod_add(lab, node) as second:
+        until(lambda: waits(second.pid), "the second waits")
+        lab.faults.heal_coild("r1n1")
+        yield first, second
+
+
+def test_two_who_add_a_pod_at_once_get_the_same(lab):
+    with two_adding(lab, "r1n1") as processes:
+        outputs = {process.communicate(timeout=60)[0] for process in processes}
+        assert {process.returncode for process in processes} == {0}
+    (pod,) = lab.pods.every()
+    assert outputs == {f"a on r1n1: {' '.join(map(str, pod.addresses))}\n"}
+    assert used(lab, "r1n1") == 1
+    assert pod.host.path.exists()
+    assert lab.delete_pod("a")
+    assert list((lab.files.directory / "pods").iterdir()) == []
+
+
+def test_of_two_who_add_a_pod_on_two_nodes_at_once_the_first_gets_it(lab):
+    with two_adding(lab, "r1n2") as (first, second):
+        assert second.communicate(timeout=60)[1] == (
+            "coil-lab: pod a is on node r1n1; delete it there first\n"
+        )
+        assert (first.wait(60), second.returncode) == (0, 1)
+    assert [pod.node for pod in lab.pods.every()] == ["r1n1"]
+    assert lab.files.pod_host("a").path.exists()
+    assert (used(lab, "r1n1"), used(lab, "r1n2")) == (1, 0)
+
+
+def test_a_node_loses_its_power_while_a_pod_is_added_there(lab):
+    with adding(lab) as process:
+        lab.faults.fail_node("r1n1")
+        assert process.wait(60) == 1
+        assert lab.files.pods() == []
+        lab.faults.heal_node("r1n1")
 
 
 @pytest.fixture

@@ -59,8 +59,9 @@ class Faults:
         """Power off: its programs and pods are gone at once, its ToR loses the carrier."""
         with self._machines() as machines:
             node = machines.plan.get_machine(name, Kind.NODE)
-            Pods(self.files).forget([p for p in self.files.pods() if p.node == name])
             self._power_off(machines.plan, node)
+            # Afterwards: until then pods may be added there.
+            Pods(self.files).lose(node)
             # /run of a real node: nothing of it survives.
             shutil.rmtree(machines.node(node).directory / "state", ignore_errors=True)
 

@@ -78,8 +78,9 @@ class Files:
         """
         held = -1
         while held < 0:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            held = self._lock(fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                self.directory.mkdir(parents=True, exist_ok=True)
+                held = _lock(self.directory, fcntl.LOCK_EX)
         try:
             yield
         finally:
@@ -88,28 +89,30 @@ class Files:
     @contextlib.contextmanager
     def shared(self) -> Iterator[Shape]:
         """Let others change parts of the lab, too, but nobody make or end it. Raises NoLab."""
-        held = self._lock(fcntl.LOCK_SH)
+        try:
+            held = _lock(self.directory, fcntl.LOCK_SH)
+        except FileNotFoundError as exc:
+            raise self._no_lab() from exc
         try:
             yield self.get_shape()
         finally:
-            if held >= 0:
-                os.close(held)
-
-    def _lock(self, kind: int) -> int:
-        """An open file that holds the lock; -1 when the directory is not there (any more)."""
-        try:
-            held = os.open(self.directory, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return -1
-        try:
-            fcntl.flock(held, kind)
-            if _is_at(held, self.directory):
-                return held
-        except BaseException:
             os.close(held)
-            raise
-        os.close(held)
-        return -1
+
+    @contextlib.contextmanager
+    def pod_alone(self, name: str) -> Iterator[None]:
+        """Let nobody else make or end the pod meanwhile; within ``shared``.
+
+        ``name``: one that a pod can have.
+        """
+        self._pods.mkdir(exist_ok=True)
+        path = self._pods / f"{name}.lock"
+        held = _lock(path, fcntl.LOCK_EX, os.O_CREAT)
+        try:
+            yield
+        finally:
+            if self.find_pod(name) is None:
+                path.unlink(missing_ok=True)
+            os.close(held)
 
     def write_conflist(self, node: Machine, socket: Path) -> None:
         """Write what a container runtime on the node would read; ``socket`` is its coild's."""
@@ -135,8 +138,11 @@ class Files:
         """As ``find_shape``. Raises NoLab."""
         shape = self.find_shape()
         if shape is None:
-            raise NoLab(f"there is no lab {self.lab!r}; make one: coil-lab up --name {self.lab}")
+            raise self._no_lab()
         return shape
+
+    def _no_lab(self) -> NoLab:
+        return NoLab(f"there is no lab {self.lab!r}; make one: coil-lab up --name {self.lab}")
 
     def write_shape(self, shape: Shape) -> None:
         """Remember the shape, before anything of it is made."""
@@ -158,8 +164,7 @@ class Files:
         return PodRecord(**{**found, "addresses": tuple(found["addresses"])})
 
     def write_pod(self, pod: PodRecord) -> None:
-        """Remember a pod."""
-        self._pods.mkdir(parents=True, exist_ok=True)
+        """Remember a pod; within ``pod_alone``."""
         _write(self._pods / f"{pod.name}.json", asdict(pod))
 
     def forget_pod(self, name: str) -> None:
@@ -187,6 +192,23 @@ def _write(path: Path, content: dict[str, object]) -> None:
     draft = path.with_suffix(".new")
     draft.write_text(json.dumps(content, indent=2), encoding="utf-8")
     draft.rename(path)
+
+
+def _lock(path: Path, kind: int, flags: int = 0) -> int:
+    """An open file that holds the lock of what is at ``path``, also after it was made anew.
+
+    Raises FileNotFoundError when it is not there (any more).
+    """
+    while True:
+        held = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags, 0o600)
+        try:
+            fcntl.flock(held, kind)
+            if _is_at(held, path):
+                return held
+        except BaseException:
+            os.close(held)
+            raise
+        os.close(held)
 
 
 def _is_at(held: int, path: Path) -> bool:

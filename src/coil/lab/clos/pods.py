@@ -56,23 +56,18 @@ class Pods:
                 f"pod name {name[:80]!r} must be 1 to 63 lower-case letters, digits or '-', "
                 "beginning and ending with a letter or digit"
             )
-        self._check_on(node)
-        record = self.files.find_pod(name)
-        if record and record.node != node.name:
-            if record.addresses:
-                raise LabError(f"pod {name} is on node {record.node}; delete it there first")
-            self._end(record)  # whoever began it was killed
-            record = None
-        record = record or PodRecord(name, node.name, secrets.token_hex(16))
-        return self._pod(record if record.addresses else self._attach(record))
+        with self.files.pod_alone(name):
+            return self._pod(self._make(name, node))
 
     def delete(self, name: str) -> bool:
         """End a pod and give its addresses back. Returns False when there was none. Idempotent."""
-        record = self.files.find_pod(name)
-        if record is None:
+        if self.files.find_pod(name) is None:
             return False
-        self._end(record)
-        return True
+        with self.files.pod_alone(name):
+            record = self.files.find_pod(name)
+            if record is not None:
+                self._end(record)
+        return record is not None
 
     def get(self, name: str) -> Pod:
         """A pod by name. Raises UnknownName."""
@@ -86,13 +81,33 @@ class Pods:
         """All pods that have their addresses, by name."""
         return [self._pod(record) for record in self.files.pods() if record.addresses]
 
-    def forget(self, records: list[PodRecord]) -> None:
-        """Take pods away without a word to anybody, as a power cut of their node does."""
-        hosts = [self.files.pod_host(record.name) for record in records]
-        end_all(hosts)
-        delete(hosts)
-        for record in records:
-            self.files.forget_pod(record.name)
+    def lose(self, node: Machine) -> None:
+        """Take the pods of a node away without a word to anybody; it has lost its power.
+
+        A pod that is being made there just now is waited for: its plugin died with the node.
+        """
+        for name in [record.name for record in self.files.pods() if record.node == node.name]:
+            with self.files.pod_alone(name):
+                record = self.files.find_pod(name)
+                if record and record.node == node.name:
+                    self._forget(record)
+
+    def _forget(self, record: PodRecord) -> None:
+        host = self.files.pod_host(record.name)
+        end_all([host])
+        delete([host])
+        self.files.forget_pod(record.name)
+
+    def _make(self, name: str, node: Machine) -> PodRecord:
+        self._check_on(node)
+        record = self.files.find_pod(name)
+        if record and record.node != node.name:
+            if record.addresses:
+                raise LabError(f"pod {name} is on node {record.node}; delete it there first")
+            self._end(record)  # whoever began it was killed
+            record = None
+        record = record or PodRecord(name, node.name, secrets.token_hex(16))
+        return record if record.addresses else self._attach(record)
 
     def _check_on(self, node: Machine) -> None:
         if not exists(self.files.host(node)):
@@ -103,7 +118,7 @@ class Pods:
     def _attach(self, record: PodRecord) -> PodRecord:
         host = self.files.pod_host(record.name)
         with ExitStack() as undo:
-            undo.callback(self.forget, [record])
+            undo.callback(self._forget, record)
             self.files.write_pod(record)
             if not exists(host):
                 delete([host])
@@ -122,7 +137,7 @@ class Pods:
         if exists(self.files.host(record.node)):
             end_all([self.files.pod_host(record.name)])
             self._call("DEL", record)
-        self.forget([record])
+        self._forget(record)
 
     def _call(
         self, command: str, record: PodRecord, *, check: bool = True, timeout: int = 30
