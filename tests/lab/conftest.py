@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import subprocess
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,19 @@ def run_lab(*words, name, seconds=110, **options):
     place = argv.index("--") if "--" in argv else len(argv)
     argv[place:place] = ["--name", name]
     return subprocess.run(argv, capture_output=True, text=True, timeout=seconds, **options)
+
+
+@contextmanager
+def in_terminal(*argv):
+    """A program in a terminal of its own, and what closes that."""
+    ours, its = os.openpty()
+    with (
+        subprocess.Popen(["setsid", "--ctty", *argv], stdin=its, stdout=its, stderr=its) as process,
+        ExitStack() as stack,
+    ):
+        os.close(its)
+        stack.callback(os.close, ours)
+        yield process, stack.close
 
 
 def nothing_is_left(name):

@@ -5,18 +5,26 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
 
 from coil.lab.clos.files import ROOT
 from coil.lab.host import NAMED
 from coil.lab.wait import until
+from lab.conftest import in_terminal
 
 DEMO = [sys.executable, "-m", "coil.lab.clos.demo"]
 
 
-def demos():
-    """The labs of all demos that run on this machine."""
-    return {path.name for path in ROOT.glob("demo-*")}
+def lab_of(process):
+    """The lab of which the process holds the lock: others run demos on this machine, too."""
+    for path in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            if path.readlink().parent == ROOT:
+                return path.readlink().name
+    return None
 
 
 def traces(name):
@@ -27,13 +35,17 @@ def traces(name):
 @contextmanager
 def demo():
     """One that has just begun, and the name of its lab."""
-    others = demos()
     with subprocess.Popen(
         DEMO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
-        (name,) = until(lambda: demos() - others, "it has begun")
-        assert traces(name)
-        yield process, name
+        yield process, begun(process)
+
+
+def begun(process):
+    """The name of its lab, once it is there."""
+    name = until(lambda: lab_of(process), "it has begun")
+    assert traces(name)
+    return name
 
 
 def test_the_demo_keeps_its_promises_and_cleans_up():
@@ -46,10 +58,19 @@ def test_the_demo_keeps_its_promises_and_cleans_up():
     assert not traces(name)
 
 
-def test_an_interrupted_demo_cleans_up():
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_demo_cleans_up(number):
     with demo() as (process, name):
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "interrupted" in out
+    assert not traces(name)
+
+
+def test_a_demo_whose_terminal_is_closed_cleans_up():
+    with in_terminal(*DEMO) as (process, close):
+        name = begun(process)
+        close()
+        process.wait(60)
     assert not traces(name)

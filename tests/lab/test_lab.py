@@ -22,8 +22,9 @@ from coil.lab.clos.plan import UnknownName
 from coil.lab.clos.programs import programs_of
 from coil.lab.node import PLUGIN
 from coil.lab.wait import until
-from lab.conftest import COIL_LAB, nothing_is_left, run_lab
+from lab.conftest import COIL_LAB, in_terminal, nothing_is_left, run_lab
 
+ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 LONG = "a" * 300
 """No file can have that name."""
 SMALL = ("--spines=1", "--racks=1", "--nodes-per-rack=1", "--etcd=1")
@@ -34,9 +35,9 @@ def processes(lab):
     return {(p.name, p.pid) for programs in running for p in programs}
 
 
-def beginning(name):
+def beginning(name, *before):
     """A coil-lab up that has made something, and is not yet through."""
-    argv = [COIL_LAB, "up", *SMALL, "--name", name]
+    argv = [*before, COIL_LAB, "up", *SMALL, "--name", name]
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until(lambda: len(Files(name).hosts()) > 1 or process.poll() is not None, "it has begun")
     assert process.poll() is None
@@ -244,11 +245,26 @@ def test_two_labs_beside_each_other_do_not_meet(lab, name):
     assert [pod.name for pod in lab.pods.every()] == ["a"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", ENDING)
 def test_an_interrupted_up_leaves_nothing(name, number):
     with beginning(name) as process:
         process.send_signal(number)
         assert process.wait(60) == 130
+    assert nothing_is_left(name)
+
+
+def test_an_up_that_nohup_began_does_not_mind_a_closed_terminal(name):
+    with beginning(name, "nohup") as process:
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(60) == 0
+    assert observe(Lab(name))["failed"] == []
+
+
+def test_an_up_whose_terminal_is_closed_leaves_nothing(name):
+    with in_terminal(COIL_LAB, "up", *SMALL, "--name", name) as (process, close):
+        until(lambda: len(Files(name).hosts()) > 1, "it has begun")
+        close()
+        process.wait(60)
     assert nothing_is_left(name)
 
 
@@ -296,7 +312,7 @@ def adding(lab):
         lab.faults.heal_coild("r1n1")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", ENDING)
 def test_an_interrupted_pod_add_leaves_nothing(lab, number):
     with adding(lab) as process:
         process.send_signal(number)

@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -25,12 +26,26 @@ from coil.lab.web import fetch, ping, serve
 
 _SUBNETS = "10.64.0.0/24,fd00:64::/120"
 _PODS = 4
-_console = Console(highlight=False)
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class _Screen(Console):
+    """What cannot be printed, as the terminal was closed, ends the demo as its signal does."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except OSError:
+            _interrupt(signal.SIGHUP, None)
+
+
+_console = _Screen(highlight=False)
 
 
 def main() -> int:
     """Show the main job from end to end; exit status 0 when every promise was kept."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in _ENDING:
+        signal.signal(number, _interrupt)
     started = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="coil-demo-") as name, host("coil-demo") as made:
@@ -43,6 +58,8 @@ def main() -> int:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    for number in _ENDING:  # what is cleaned up now is cleaned up to the end
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -21,7 +21,7 @@ from coil.lab.clos.files import ROOT
 from coil.lab.clos.lab import Lab, Report
 from coil.lab.errors import LabError
 
-_ENDING = (signal.SIGTERM, signal.SIGINT)
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -38,8 +38,7 @@ def verb(
         )  # fmt: skip
         @functools.wraps(function)
         def run(lab: str, **parameters: Any) -> None:
-            for number in _ENDING:
-                signal.signal(number, interrupt)
+            heed_signals()
             try:
                 _check_user()
                 function(Lab(lab), **parameters)
@@ -65,10 +64,22 @@ def _check_user() -> None:
         raise LabError("network namespaces are root's: run coil-lab as root")
 
 
-def interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Once: what is being cleaned up after the first signal is cleaned up to the end."""
+def heed_signals() -> None:
+    """Have this process interrupted by what asks it to end, a closed terminal included, once."""
+    for number in _ENDING:
+        # nohup(1) has SIGHUP ignored, and means it.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def ignore_signals() -> None:
+    """Clean up to the end from now on."""
     for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    ignore_signals()
     raise KeyboardInterrupt
 
 
@@ -84,9 +95,10 @@ def progress() -> Iterator[Report]:
         tasks: dict[str, Any] = {}
 
         def report(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = bars.add_task(step, total=total)
-            bars.update(tasks[step], completed=done)
+            with suppress(OSError):  # the terminal was closed: its signal is on its way
+                if step not in tasks:
+                    tasks[step] = bars.add_task(step, total=total)
+                bars.update(tasks[step], completed=done)
 
         yield report
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from coil.domain.errors import CoilError
-from coil.lab.clos.command import interrupt, progress
+from coil.lab.clos.command import heed_signals, ignore_signals, progress
 from coil.lab.clos.lab import Lab
 from coil.lab.clos.observe import observe
 from coil.lab.clos.picture import show
@@ -34,8 +33,7 @@ _console = Console(highlight=False, soft_wrap=True)
 
 def main() -> int:
     """Show the main job of the cluster; exit status 0 when every promise was kept."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, interrupt)
+    heed_signals()
     started = time.monotonic()
     lab = Lab(f"demo-{secrets.token_hex(3)}")
     try:
@@ -44,6 +42,8 @@ def main() -> int:
         _console.print(f"[bold red]the demo failed:[/] {escape(str(exc) or 'interrupted')}")
         return 1
     finally:
+        # Whoever closes the terminal makes a line that is printed fail first, and signals then.
+        ignore_signals()
         lab.down()
     _console.print(
         f"\n[bold green]done[/] in {time.monotonic() - started:.0f} s; all is cleaned up"
