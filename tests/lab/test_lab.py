@@ -170,6 +170,28 @@ def test_a_lab_that_is_not_there_is_told(name, words):
     assert f"there is no lab '{name}'" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--name {} pod delete a", "pod --name {} delete a", "pod delete a --name {}",
+        "--name other pod --name {} delete a", "--name other fail node r1n1 --name {}",
+        "--name {} heal node r1n1", "--name {} status", "fail --name {} node r1n1",
+        "heal --name other node --name {} r1n1",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("environment", ["", "another"])
+def test_the_lab_may_be_named_behind_any_word_and_the_last_name_counts(name, line, environment):
+    words = line.format(name).split()
+    done = CliRunner().invoke(main, words, env={"COIL_LAB": environment})
+    assert done.exit_code == 2
+    assert f"there is no lab '{name}'" in done.output
+
+
+def test_the_lab_may_be_named_by_the_environment(name):
+    done = CliRunner().invoke(main, ["status"], env={"COIL_LAB": name})
+    assert f"there is no lab '{name}'" in done.output
+
+
 def test_what_the_machine_lacks_is_told_before_anything_is_made(name, tmp_path):
     done = run_lab("up", name=name, env={"PATH": str(tmp_path)})
     assert done.returncode == 1

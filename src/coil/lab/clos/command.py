@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -21,9 +21,25 @@ from coil.lab.clos.files import ROOT
 from coil.lab.clos.lab import Lab, Report
 from coil.lab.errors import LabError
 
+F = TypeVar("F", bound=Callable[..., Any])
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_LAB = "coil.lab"
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def names_lab(command: F) -> F:
+    """Give --name to a verb, or to what stands before it; what is said last counts."""
+    return click.option(
+        "--name", expose_value=False, callback=_remember, metavar="LAB",
+        help="Which lab; several can be up beside each other. [env COIL_LAB; default: lab]",
+    )(command)  # fmt: skip
+
+
+def _remember(context: click.Context, _option: click.Parameter, name: str | None) -> None:
+    # What stands further inside is parsed later, and all of it shares this dictionary.
+    if name is not None:
+        context.meta[_LAB] = name
 
 
 def verb(
@@ -32,16 +48,15 @@ def verb(
     """Make a function, whose first parameter is the Lab, a command of ``group``."""
 
     def decorate(function: Callable[..., None]) -> click.Command:
-        @click.option(
-            "--name", "lab", default="lab", envvar="COIL_LAB", metavar="LAB", show_default=True,
-            help="Which lab; several can be up beside each other. [env COIL_LAB]",
-        )  # fmt: skip
+        @names_lab
         @functools.wraps(function)
-        def run(lab: str, **parameters: Any) -> None:
+        def run(**parameters: Any) -> None:
             heed_signals()
             try:
                 _check_user()
-                function(Lab(lab), **parameters)
+                said = click.get_current_context().meta
+                lab = Lab(said.get(_LAB, os.environ.get("COIL_LAB") or "lab"))
+                function(lab, **parameters)
             except CoilError as exc:
                 click.echo(f"coil-lab: {exc.message}", err=True)
                 sys.exit(EXIT_USAGE if isinstance(exc, RequestError) else EXIT_FAILED)

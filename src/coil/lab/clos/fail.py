@@ -7,16 +7,18 @@ from dataclasses import dataclass
 
 import click
 
-from coil.lab.clos.command import verb
+from coil.lab.clos.command import names_lab, verb
 from coil.lab.clos.faults import Faults, How
 from coil.lab.clos.lab import Lab
 
 
+@names_lab
 @click.group("fail")
 def fail_group() -> None:
     """Break a part of the lab; status shows what is broken."""
 
 
+@names_lab
 @click.group("heal")
 def heal_group() -> None:
     """Mend a part of the lab; up mends all at once."""

@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 
 from coil import __version__
-from coil.lab.clos.command import EXIT_FAILED, progress, verb
+from coil.lab.clos.command import EXIT_FAILED, names_lab, progress, verb
 from coil.lab.clos.fail import fail_group, heal_group
 from coil.lab.clos.files import lab_names
 from coil.lab.clos.lab import Lab
@@ -26,6 +26,7 @@ from coil.lab.clos.traffic import ping, trace
 from coil.lab.clos.web.server import serve
 
 
+@names_lab
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="coil-lab")
 def main() -> None:
@@ -92,6 +93,7 @@ def _down(lab: Lab) -> None:
     click.echo(f"lab {lab.name} is gone" if gone else f"there is no lab {lab.name}")
 
 
+@names_lab
 @click.group("pod")
 def _pod_group() -> None:
     """Pods on the lab's nodes."""
