@@ -132,6 +132,14 @@ def test_a_command_in_a_pod_says_how_it_ended(lab, command):
     command("pod", "exec", "a", "--", "sh", "-c", "exit 7", status=7)
 
 
+@pytest.mark.parametrize("words", [["pod", "exec", "a"], ["shell", "a"], ["shell", "tor1"]])
+def test_a_command_is_ended_by_a_pipe_that_nobody_reads(lab, words):
+    """Else it complains: yes(1) of a broken pipe."""
+    lab.add_pod("a", "r1n1")
+    done = run_lab(*words, "--", "sh", "-c", "yes | head -1", name=lab.name)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "y\n", "")
+
+
 def test_a_shell_speaks_to_the_programs_of_its_place(lab, command):
     lab.add_pod("a", "r1n1")
     assert "spine1_v4" in command("shell", "tor1", "--", "birdc", "show", "protocols")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -190,6 +191,9 @@ def _shell(lab: Lab, where: str, command: tuple[str, ...]) -> None:
 def _become(argv: list[str], environment: dict[str, str]) -> None:
     """Be that program from now on: signals, terminal and exit status are its own."""
     sys.stdout.flush()
+    # Python has these ignored, and so would be those that it becomes.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
     os.execvpe(argv[0], argv, environment)
 
 
