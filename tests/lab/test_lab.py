@@ -215,10 +215,18 @@ def test_nobody_but_root_makes_a_lab(name, monkeypatch):
     assert nothing_is_left(name)
 
 
-def test_an_impossible_topology_leaves_nothing(name):
-    done = run_lab("up", "--racks=0", name=name)
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--racks=0"], "--racks 0 must be 1 to 100"),
+        (["--v6", "--dual"], "--v6 (IPv6 only) and --dual (IPv4 and IPv6) cannot both be; say one"),
+        (["--dual", "--v6"], "--v6 (IPv6 only) and --dual (IPv4 and IPv6) cannot both be; say one"),
+    ],
+)
+def test_an_impossible_topology_leaves_nothing(name, words, sentence):
+    done = run_lab("up", *words, name=name)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "coil-lab: --racks 0 must be 1 to 100\n"
+    assert done.stderr == f"coil-lab: {sentence}\n"
     assert nothing_is_left(name)
 
 

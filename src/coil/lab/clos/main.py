@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 
 from coil import __version__
+from coil.domain.errors import RequestError
 from coil.lab.clos.command import EXIT_FAILED, names_lab, progress, verb
 from coil.lab.clos.fail import fail_group, heal_group
 from coil.lab.clos.files import lab_names
@@ -55,16 +56,18 @@ _SHAPE = Shape()
     help="Seconds of silence after which coil-controller takes a node's blocks; more than "
     f"--cool-down. [default: {_SHAPE.grace}]",
 )
-@click.option("--v6", "families", flag_value="6", help="IPv6 only. [default: IPv4 only]")
-@click.option("--dual", "families", flag_value="46", help="IPv4 and IPv6.")
-def _up(lab: Lab, families: str | None, **numbers: int | None) -> None:
+@click.option("--v6", is_flag=True, help="IPv6 only. [default: IPv4 only]")
+@click.option("--dual", is_flag=True, help="IPv4 and IPv6.")
+def _up(lab: Lab, *, v6: bool, dual: bool, **numbers: int | None) -> None:
     """Bring a lab up, or what is missing of it: whatever has failed is healed.
 
     What is not said is as it is in the lab, if there is one.
     """
     said: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
-    if families:
-        said["families"] = tuple(map(int, families))
+    if v6 and dual:
+        raise RequestError("--v6 (IPv6 only) and --dual (IPv4 and IPv6) cannot both be; say one")
+    if v6 or dual:
+        said["families"] = (6,) if v6 else (4, 6)
     with progress() as report:
         lab.up(replace(lab.files.find_shape() or _SHAPE, **said), report)
     click.echo(f"lab {lab.name} is up; look at it with: coil-lab status{_named(lab)}")
