@@ -18,7 +18,7 @@ from coil.lab.clos.files import Files
 from coil.lab.clos.machines import BIRD, COILD, CONTROLLER, ETCD, Machines
 from coil.lab.clos.plan import Kind, Machine, Plan, UnknownName
 from coil.lab.clos.pods import Pods
-from coil.lab.clos.programs import end_all, programs_of
+from coil.lab.clos.programs import end_all, executed_programs_of, programs_of
 from coil.lab.errors import LabError
 from coil.lab.wait import until
 
@@ -98,8 +98,8 @@ class Faults:
             self._resume([plan.get_machine(name, Kind.ETCD)])
             machines.start_etcd(plan.get_machine(name, Kind.ETCD))
             hosts = [self.files.host(member) for member in plan.of_kind(Kind.ETCD)]
-            running = [p for found in programs_of(hosts).values() for p in found if p.name == ETCD]
-            if sum(not p.suspended for p in running) > len(hosts) // 2:
+            running = [p for found in executed_programs_of(hosts).values() for p in found]
+            if sum(p.name == ETCD and not p.suspended for p in running) > len(hosts) // 2:
                 machines.wait_etcd([plan.get_machine(name, Kind.ETCD)])
 
     def fail_coild(self, name: str, how: How = How.KILL) -> None:
@@ -179,7 +179,7 @@ class Faults:
         host = self.files.host(machine)
 
         def is_stopped() -> bool:
-            found = [p for p in programs_of([host])[host] if p.name == program]
+            found = [p for p in executed_programs_of([host])[host] if p.name == program]
             left = [p for p in found if how is How.KILL or not p.suspended]
             for one in left:
                 one.signal(_SIGNALS[how])

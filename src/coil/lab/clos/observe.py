@@ -15,7 +15,7 @@ from coil.lab.clos.lab import Lab
 from coil.lab.clos.machines import BIRD, COILD, CONTROLLER, ETCD, Machines
 from coil.lab.clos.plan import Kind, Link, Machine
 from coil.lab.clos.pods import Pod
-from coil.lab.clos.programs import Program, programs_of
+from coil.lab.clos.programs import Program, executed_programs_of
 from coil.lab.host import Host
 
 Json = dict[str, Any]
@@ -29,7 +29,7 @@ def observe(lab: Lab) -> Json:
     machines = lab.machines
     plan = machines.plan
     everyone = list(plan.machines.values())
-    running = programs_of(lab.files.host(machine) for machine in everyone)
+    running = executed_programs_of(lab.files.host(machine) for machine in everyone)
     rows = each(lambda machine: _machine(machines, machine, running), everyone)
     described = dict(zip(plan.machines, rows, strict=True))
     nodes = plan.of_kind(Kind.NODE)

@@ -68,18 +68,25 @@ def programs_of(hosts: Iterable[Host]) -> dict[Host, list[Program]]:
     return found
 
 
-def find_program(host: Host, name: str) -> Program | None:
-    """The program of that name, if it runs; one that has just been launched does.
+def executed_programs_of(hosts: Iterable[Host]) -> dict[Host, list[Program]]:
+    """As ``programs_of``, when all that has just been launched is executed.
 
-    What is being launched is waited for: until it is executed nobody can tell what it will be.
+    It is waited for: until then nobody can tell what it will be.
     """
-    found: list[Program] = []
+    places = list(hosts)
+    found: dict[Host, list[Program]] = {}
 
     def all_executed() -> bool:
-        found[:] = programs_of([host])[host]
-        return all(program.name != LAUNCHER for program in found)
+        found.update(programs_of(places))
+        return all(p.name != LAUNCHER for programs in found.values() for p in programs)
 
-    until(all_executed, f"what is launched in {host.name} is executed")
+    until(all_executed, "what is launched is executed")
+    return found
+
+
+def find_program(host: Host, name: str) -> Program | None:
+    """The program of that name, if it runs; one that has just been launched does."""
+    found = executed_programs_of([host])[host]
     return next((program for program in found if program.name == name), None)
 
 
