@@ -85,7 +85,7 @@ def test_a_node_without_power_loses_its_pods_and_nobody_announces_its_blocks(lab
     one, other = pair
     block = observe(lab)["nodes"][3]["blocks"][0]["networks"][0]
     tor = lab.files.host("tor1")
-    assert tor.ip("route", "show", block)
+    until(lambda: tor.ip("route", "show", block), "the block is announced")
     lab.faults.fail_node("r2n2")
     assert [pod.name for pod in lab.pods.every()] == ["a"]
     assert not other.host.path.exists()
