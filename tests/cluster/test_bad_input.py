@@ -71,12 +71,12 @@ def test_bad_keys_stop_no_node_from_what_does_not_need_them(cluster, pods):
 
 
 def test_a_store_of_another_format_changes_nothing_on_a_node(cluster, pods):
-    machine = cluster.node(pool=POOL)
+    machine = cluster.node(pool=POOL, period=5)
     machine.add("c1", pods())
     before = exported(machine)
     machine.stop()
     put(cluster, "identity", '{"format": 99, "identity": "x"}')
-    machine.start("--period=1")
+    machine.start("--period=5")
     until(lambda: any("format 99" in problem for problem in problems(machine)), "it is told")
     assert exported(machine) == before
     machine.add("c2", pods())

@@ -110,7 +110,7 @@ def test_an_outage_stops_nothing_that_a_node_can_do_with_what_it_owns(cluster, p
 
 
 def test_a_claim_of_unknown_outcome_is_settled_and_nothing_is_lost(cluster, pods):
-    machine = cluster.node(pool=POOL)
+    machine = cluster.node(pool=POOL, period=5)
     free = 4
     cluster.member.suspend()
     netns = pods(free + 1)

@@ -19,6 +19,8 @@ from daemon.conftest import pool_of
 TINY = pool_of("10.77.0.0/30", block_bits=2, cool_down=0)
 PATIENCE = 2.5
 """Half the shortest lease, seconds."""
+STEADY = 5
+"""A period, seconds, whose patience (half as long again) no busy machine stands still for."""
 
 
 class Bird:
@@ -150,7 +152,7 @@ def test_a_dead_daemon_alone_withdraws_nothing(cluster, pods):
 
 
 def test_a_daemon_that_restarts_while_the_store_is_away_is_not_lost(cluster, pods):
-    machine = cluster.node(pool=TINY)
+    machine = cluster.node(pool=TINY, period=STEADY)
     machine.add("c1", pods())
     before = exported(machine)
     with bird_of(cluster, machine) as bird:
@@ -159,13 +161,13 @@ def test_a_daemon_that_restarts_while_the_store_is_away_is_not_lost(cluster, pod
         for _ in range(3):
             bird.fail(signal.SIGKILL)
             bird.start()
-            stays_exported(machine, before, PATIENCE)
+            stays_exported(machine, before, STEADY / 2)
         machine.add("c2", pods())
 
 
 def test_the_socket_of_a_daemon_that_makes_no_routes_here_says_nothing(cluster, pods):
     """Left behind by one that was tried out once."""
-    machine = cluster.node(pool=TINY)
+    machine = cluster.node(pool=TINY, period=STEADY)
     machine.add("c1", pods())
     before = exported(machine)
     with bird_of(cluster, machine) as bird:
@@ -174,5 +176,5 @@ def test_the_socket_of_a_daemon_that_makes_no_routes_here_says_nothing(cluster, 
         machine.host.run("ip", "route", "replace", "default", "via", "172.31.0.2")
         cluster.cut(machine)
         until(lambda: away(machine), "the cut is noticed")
-        stays_exported(machine, before, 2 * PATIENCE)
+        stays_exported(machine, before, 2 * STEADY)
         machine.add("c2", pods())

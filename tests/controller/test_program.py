@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+from functools import partial
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -58,8 +59,7 @@ def start(store, tmp_path):
     """Starts replicas that serve; returns them and how to ask them."""
     started = []
 
-    def call(*options, **environment):
-        (port,) = free_ports(1)
+    def launch(port, options, environment):
         with (tmp_path / f"log-{port}").open("wb") as log:
             process = subprocess.Popen(
                 [PROGRAM, "--store", store, f"--metrics-addr=127.0.0.1:{port}", *options],
@@ -68,18 +68,26 @@ def start(store, tmp_path):
                 env={**os.environ, **environment},
             )
         started.append(process)
+        return process
 
-        def get(path):
-            try:
-                with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-                    return answer.status, answer.read().decode()
-            except HTTPError as exc:
-                return exc.code, exc.read().decode()
-            except OSError:  # not there, or slow
-                return 0, ""
+    def ask(port, path):
+        try:
+            with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except HTTPError as exc:
+            return exc.code, exc.read().decode()
+        except OSError:  # not there, or slow
+            return 0, ""
 
-        until(lambda: get("/health")[0] == 200, "it serves")
-        return process, get
+    def call(*options, **environment):
+        def serving():
+            (port,) = free_ports(1)
+            process, get = launch(port, options, environment), partial(ask, port)
+            until(lambda: process.poll() is not None or get("/health")[0] == 200, "it serves")
+            # Somebody else may have got the port meanwhile.
+            return process.poll() is None and (process, get)
+
+        return until(serving, "it serves on a free port")
 
     yield call
     for process in started:
@@ -106,9 +114,9 @@ def test_replicas_on_one_machine_have_one_leader(start, ctl):
     ctl("pool", "create", "default", "10.0.0.0/24")
     (first, get_first), (_second, get_second) = start("--lease=5"), start("--lease=5")
     until(lambda: "leader 1.0" in get_first("/metrics")[1], "the first leads")
+    until(lambda: get_second("/ready")[0] == 200, "the second has heard who leads")
     assert "leader 0.0" in get_second("/metrics")[1]
     assert "max_blocks" not in get_second("/metrics")[1]
-    assert get_second("/ready")[0] == 200
     first.kill()
     until(lambda: "max_blocks" in get_second("/metrics")[1], "the second goes on")
 

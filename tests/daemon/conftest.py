@@ -19,6 +19,7 @@ from coil.lab.host import host as new_host
 from coil.lab.node import PLUGIN, Node
 from coil.lab.wait import until
 from coil.nodenet.netns import NetnsHandle
+from coil.store.errors import StoreUnavailable
 from coil.store.open import opened_store
 
 
@@ -152,7 +153,7 @@ class Machine(Node):
                 if node in ("", claim.node)
             ]
 
-        return self.in_store(read)
+        return self.told(read)
 
     def nodes(self):
         """Whether each node with a record lives, by the store's word."""
@@ -160,7 +161,17 @@ class Machine(Node):
         async def read(store):
             return {status.record.name: status.alive for status in await store.list_nodes()}
 
-        return self.in_store(read)
+        return self.told(read)
+
+    def told(self, read):
+        """As ``in_store``, of what only reads, for as long as a busy store takes to answer."""
+
+        def ask():
+            with suppress(StoreUnavailable):
+                return [self.in_store(read)]
+
+        (found,) = until(ask, "the store answers")
+        return found
 
     def create_pool(self, pool):
         self.in_store(lambda store: store.create_pool(pool), make=True)

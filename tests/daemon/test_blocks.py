@@ -56,15 +56,16 @@ def test_a_cooling_address_is_not_given_and_does_not_count_as_free(machines):
     pods = machine.pods(2)
     machine.add("a", pods[0])
     machine.add("b", pods[1])
-    machine.delete("a")
     freed = time.monotonic()
-    assert machine.cni("ADD", "c", pods[0]).code == 11
+    machine.delete("a")
+    early = machine.cni("ADD", "c", pods[0])
+    assert early.code == 11 or time.monotonic() - freed >= 6
     machine.kill()
     machine.start()
     reply = until(
         lambda: (r := machine.cni("ADD", "c", pods[0])).status == 0 and r, "it has cooled"
     )
-    assert time.monotonic() - freed >= 5.9
+    assert time.monotonic() - freed >= 6
     assert reply.addresses == ["10.66.0.0"]
 
 

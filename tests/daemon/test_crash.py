@@ -70,7 +70,7 @@ def test_an_add_that_was_cut_off_is_completed(machine, step):
     agree(machine)
     assert sorted(machine.used().values()) == ["a", "other"]
     address = next(a for a, c in machine.used().items() if c == "a")
-    other.run("ping", "-c1", "-W2", address)
+    other.run("ping", "-c1", "-W5", address)
     assert machine.add("a", pod).addresses[0] == address
     machine.delete("a", pod)
     machine.delete("other", other)

@@ -67,6 +67,7 @@ def test_blocks_of_before_cool_first_when_both_were_lost(machine):
     lose(machine, "store.db*", "state/journal.db*")
     machine.start()
     machine.create_pool(DUAL)
+    until(lambda: machine.ask("/status")["pools"], "the pool is known")
     added = machine.add("new", other).addresses
     assert added != gone
     rows = machine.ask("/addresses")

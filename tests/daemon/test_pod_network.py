@@ -53,7 +53,7 @@ def test_an_address_nobody_has_is_unreachable_and_does_not_loop(machine):
     pod = machine.pods()
     machine.add("a", pod)
     for free in ("10.66.0.30", "fd00:66::1e"):
-        answer = pod.run("ping", "-c1", "-W2", free, check=False).stdout
+        answer = pod.run("ping", "-c1", "-W5", free, check=False).stdout
         assert "nreachable" in answer
 
 

@@ -25,14 +25,17 @@ def test_a_pods_route_that_an_operator_deleted_is_back(machine):
 
 def test_export_routes_rules_and_addresses_come_back(machine):
     pod = machine.pods()
-    address = machine.add("a", pod).addresses[0]
+    added = machine.add("a", pod)
+    address = added.addresses[0]
     link, exported = machine.links()[0], {machine.networks()[0]: "lo"}
     assert machine.routes(119) == exported
     machine.host.run("ip", "route", "flush", "table", "119")
     until(lambda: machine.routes(119) == exported, "table 119 is repaired", SOON)
     machine.host.run("ip", "rule", "del", "priority", "2000")
     until(
-        lambda: any(r["priority"] == 2000 for r in machine.host.ip("rule")), "the rule is back", 3
+        lambda: any(r["priority"] == 2000 for r in machine.host.ip("rule")),
+        "the rule is back",
+        SOON,
     )
     machine.host.run("ip", "addr", "flush", "dev", link)
     until(
@@ -43,6 +46,8 @@ def test_export_routes_rules_and_addresses_come_back(machine):
         "addresses are back",
         SOON,
     )
+    # Behind the repair that they are a part of.
+    assert machine.cni("CHECK", "a", pod, prevResult=added.json).code == 0
     machine.host.run("ip", "link", "set", link, "down")
     until(lambda: machine.routes(116).get(address) == link, "the link is up again", SOON)
     machine.host.run("ping", "-c1", "-W5", address)

@@ -136,9 +136,9 @@ def test_a_pod_can_have_two_interfaces_that_both_answer(machine):
     second = machine.add("c1", pod, ifname="net1")
     machine.add("c2", other)
     for address in (*first.addresses, *second.addresses):
-        other.run("ping", "-c1", "-W2", address)
+        other.run("ping", "-c1", "-W5", address)
     machine.delete("c1", pod)
-    other.run("ping", "-c1", "-W2", second.addresses[0])
+    other.run("ping", "-c1", "-W5", second.addresses[0])
 
 
 @pytest.mark.parametrize("renamed", [False, True], ids=["as it was", "renamed"])

@@ -219,7 +219,7 @@ def test_it_gives_up_when_its_runtime_has_died(plugin, peer):
         try:
             with open(f"/proc/{pid}/stat") as stat:
                 return stat.read().rsplit(")")[1].split()[0] == "Z"
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             return True
 
     until(is_gone, "the plugin ends", 5)
