@@ -7,6 +7,7 @@ are the names of the options: flags win over the environment, the environment ov
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import sys
@@ -63,6 +64,7 @@ def start(
     print_config = options.pop("print_config")
     logging.configure(level=options["log_level"], fmt=options["log_format"])
     try:
+        _check_finite(options)
         settings = read(**options)
         if print_config:
             click.echo(json.dumps(settings.shown(), indent=2))
@@ -71,6 +73,13 @@ def start(
     except CoilError as exc:
         click.echo(f"{name}: {exc.message}", err=True)
         sys.exit(EXIT_CONFIG if isinstance(exc, ConfigError | InvalidName) else EXIT_FAILED)
+
+
+def _check_finite(options: dict[str, Any]) -> None:
+    """A limit holds back no NaN, and nothing waits for infinity. Raises ConfigError."""
+    for option, value in options.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{option.replace('_', '-')} must be a number, not {value}")
 
 
 def _print_option() -> Callable[[Command], Command]:

@@ -129,6 +129,8 @@ def test_replicas_on_one_machine_have_one_leader(start, ctl):
         (["--grace=130"], "more than 130"),
         (["--period=0"], "period"),
         (["--lease=1"], "lease"),
+        (["--lease=inf"], "lease must be a number"),
+        (["--grace=nan"], "grace must be a number"),
         (["--most-missing=101"], "percent"),
         (["--metrics-addr=9385"], "HOST:PORT"),
         (["--store=redis://x"], "sqlite:///"),

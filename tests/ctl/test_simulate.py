@@ -74,6 +74,7 @@ def test_curves_are_shown_and_drawn(tmp_path: Path) -> None:
         (("--subnet", "10.0.0.0/16", "--subnet", "10.0.1.0/24"), "overlap"),
         (("--nodes", "0"), "0 is not in the range"),
         (("--churn", "-1"), "churn"),
+        (("--churn", "nan"), "churn must be a number"),
         (("--svg", "/nowhere/x.svg"), "/nowhere"),
     ],
 )

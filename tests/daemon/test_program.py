@@ -76,6 +76,7 @@ def test_settings_come_from_flags_environment_and_file_in_that_order(tmp_path):
         (("--rack", "a b"), "rack name", 78),
         (("--pod-table", "119"), "differ", 78),
         (("--metrics-addr", "nowhere"), "HOST:PORT", 78),
+        (("--period", "nan"), "period must be a number, not nan", 78),
         (("--gc", "maybe"), "dry-run", 2),
         (("--config", "/nonexistent"), "/nonexistent", 2),
         (("--frobnicate",), "frobnicate", 2),
@@ -105,6 +106,16 @@ def test_an_address_that_the_host_has_not_yet_is_no_wrong_setting(machine):
         check=False,
     )
     assert (done.returncode, "cannot listen on 192.0.2.99:9384" in done.stderr) == (1, True)
+
+
+def test_what_is_no_number_is_refused_from_environment_and_file_too(tmp_path):
+    (tmp_path / "c.toml").write_text("period = inf\n")
+    for done in (
+        coild("--config", tmp_path / "c.toml", "--node-name=n", "--print-config"),
+        coild("--node-name=n", "--print-config", COIL_PERIOD="inf"),
+    ):
+        assert done.returncode == 78
+        assert "period must be a number, not inf" in done.stderr
 
 
 def test_a_rack_by_a_label_needs_kubernetes(tmp_path):

@@ -253,6 +253,7 @@ def test_a_store_of_another_format_is_not_followed(segment, pair):
         (["--store=sqlite:///x", "--router-table=254"], 78, "system"),
         (["--store=sqlite:///x", "--period=0"], 78, "period"),
         (["--router-protocol=1000"], 2, "router-protocol"),
+        (["--period=nan"], 78, "period must be a number"),
         (["--no-such-option"], 2, "no-such-option"),
         (["--config=/nowhere.toml"], 2, "/nowhere.toml"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -80,6 +81,8 @@ def simulate(
 
 
 def _check(plan: Plan, svg: Path | None) -> None:
+    if math.isnan(plan.churn):  # no range holds it back
+        raise RequestError("--churn must be a number from 0 to 10, not nan")
     if plan.racks > plan.nodes:
         raise RequestError(f"{plan.nodes} nodes cannot fill {plan.racks} racks: use fewer --racks")
     pool = plan.pool

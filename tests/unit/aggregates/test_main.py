@@ -28,6 +28,8 @@ def test_settings_are_shown_without_passwords():
         ([*GOOD, "--file=/proc/none/x.conf"], 78, "cannot write"),
         ([*GOOD, "--period=0"], 78, "period"),
         ([*GOOD, "--settle=-1"], 78, "negative"),
+        ([*GOOD, "--settle=nan"], 78, "settle must be a number, not nan"),
+        ([*GOOD, "--period=inf"], 78, "period must be a number, not inf"),
     ],
 )
 def test_what_cannot_be_gets_a_sentence_and_the_right_status(words, status, says):
