@@ -116,7 +116,11 @@ def _read(path: Path, command: click.Command) -> dict[str, Any]:
     unknown = sorted(keys.keys() - {parameter.name for parameter in command.params})
     if unknown:
         raise click.BadParameter(f"{path} has unknown keys: {', '.join(unknown)}")
-    return keys
+    for key, value in found.items():
+        if not isinstance(value, str | int | float):
+            raise click.BadParameter(f"{key} in {path} must be one value: text, number or true")
+    # As text, each is read as on the command line: 1.5 is no whole number, and true no path.
+    return {key: str(value) for key, value in keys.items()}
 
 
 def _log_options() -> list[Callable[[Command], Command]]:

@@ -136,6 +136,35 @@ def test_an_unknown_key_of_the_file_is_named(tmp_path):
     assert "nonsense" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("mtu = [1]", "mtu in"),
+        ("mtu = {a = 1}", "mtu in"),
+        ("mtu = 1979-05-27", "mtu in"),
+        ("period = [1]", "period in"),
+        ("socket = [1]", "socket in"),
+        ("store = {a = 1}", "store in"),
+        ("mtu = 1300.5", "'1300.5' is not a valid integer"),
+        ("pod-table = true", "'True' is not a valid integer"),
+        ("socket = 1", "socket must be an absolute path, not '1'"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused(tmp_path, line, says):
+    (tmp_path / "c.toml").write_text(f"{line}\n")
+    done = coild("--config", tmp_path / "c.toml", "--node-name=n", "--print-config")
+    assert done.returncode == (78 if "absolute" in says else 2)
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_switch_of_the_file_is_true_or_false(tmp_path):
+    for value in (True, False):
+        (tmp_path / "c.toml").write_text(f"calico-names = {value}\n".lower())
+        done = coild("--config", tmp_path / "c.toml", "--node-name=n", "--print-config")
+        assert json.loads(done.stdout)["calico-names"] is value
+
+
 def test_the_socket_is_roots_alone_and_a_second_coild_is_refused(machine, tmp_path):
     assert stat.S_IMODE(machine.socket.stat().st_mode) == 0o600
     same_state = machine.host.run(
