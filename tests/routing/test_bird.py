@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 
 from coil.lab.wait import until
-from routing.fabric import PATIENT
+from coil.routing.bird import IS_AGGREGATE, IS_OF_RACK, aggregates_config
+from coil.speakers.bird import list_bird_routes
+from routing.fabric import PATIENT, Fabric
 
 V4, V6 = "10.64.0.0/27", "fd00:64::/123"
 BOTH = ["tor1", "tor2"]
@@ -93,3 +97,23 @@ def test_a_silent_link_is_noticed_by_bfd(fabric, blocks):
     until(lambda: spine.hops(V4) == ["tor2"] and spine.hops(V6) == ["tor2"], "one way")
     tor.unsilence("spine")
     until(lambda: spine.hops(V4) == BOTH and spine.hops(V6) == BOTH, "both ways again")
+
+
+def test_a_neighbour_may_be_called_like_what_is_the_routers_own(tmp_path):
+    """A session has its neighbour's name: what it brings is neither a block nor an aggregate."""
+    with ExitStack() as stack:
+        fabric = Fabric(stack, tmp_path)
+        tor = fabric.add("blocks1", "tor", 65001)
+        node = fabric.add("aggregates1", "node", 65001)
+        fabric.link("blocks1", "aggregates1")
+        file = tmp_path / "aggregates.conf"
+        file.write_text(aggregates_config([], []))
+        fabric.bird("blocks1", aggregates=str(file))
+        fabric.bird("aggregates1")
+        node.own(V4)
+        until(lambda: tor.hops(V4), "the ToR has the node's block")
+        until(lambda: node.hops("10.0.0.1"), "the node believes the ToR")
+        socket = tor.daemon.socket
+        of_rack, aggregates = list_bird_routes(socket, IS_OF_RACK, IS_AGGREGATE)
+        assert V4 in map(str, of_rack)
+        assert not aggregates

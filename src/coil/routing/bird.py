@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from coil.routing.model import NOT_FABRIC, Neighbour, Network, Role, Router, session_names
+from coil.domain.errors import ConfigError
+from coil.routing.model import (
+    MAIN_TABLE,
+    NOT_FABRIC,
+    Neighbour,
+    Network,
+    Role,
+    Router,
+    session_names,
+)
 
-IS_AGGREGATE = 'proto ~ "aggregates*"'
+# Sessions are called after neighbours, whose names may begin like this, too.
+IS_AGGREGATE = 'source = RTS_STATIC && proto ~ "aggregates*"'
 IS_OF_RACK = "source = RTS_BGP && bgp_path.len = 0"
 """Conditions for ``show route``: what a ToR's configuration calls so."""
 _AGGREGATE_FILTER = [
@@ -19,7 +29,15 @@ _OWN_PREFERENCE = 250
 
 
 def bird_config(router: Router) -> str:
-    """The whole file, for one BIRD that speaks all address families of ``router``."""
+    """The whole file, for one BIRD that speaks all address families of ``router``.
+
+    Raises ConfigError for what BIRD cannot do.
+    """
+    if router.role is Role.NODE and router.export_table == MAIN_TABLE:
+        raise ConfigError(
+            "BIRD reads a kernel table by one protocol, which for main is taken: give coild and "
+            "this another --export-table"
+        )
     sections = [_head(router)]
     if router.aggregates:
         sections.append(_aggregates(router))
@@ -139,7 +157,7 @@ def _own(router: Router) -> Iterator[str]:
         for network in router.loopback_networks(version):
             yield f"  if net.type = NET_IP{version} then if net = {network} then return true;"
     if router.role is Role.NODE:
-        yield '  if proto ~ "blocks*" then return true;'
+        yield '  if source != RTS_BGP && proto ~ "blocks*" then return true;'
 
 
 def _exports(router: Router) -> Iterator[tuple[str, list[str]]]:

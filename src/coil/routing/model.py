@@ -33,8 +33,10 @@ NOT_FABRIC: dict[int, tuple[tuple[str, int], ...]] = {
 """What no session carries, up to that length: default routes, halves of them and the like, which
 draw the traffic of all when they leak; and what has a meaning on one machine or link only."""
 _NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,62}")
-_MIN_HOLD = 3
+_MIN_HOLD, _MAX_HOLD = 3, 65_535
 """RFC 4271, 4.2: a hold time is 0 or at least three seconds; 0 would never notice anything."""
+_MIN_BFD, _MAX_BFD = 10, 60_000
+"""Milliseconds that FRR takes."""
 
 
 class Role(StrEnum):
@@ -131,7 +133,7 @@ class Router:
 
     def _check_loopbacks(self) -> None:
         for address in self.loopbacks:
-            if address.is_loopback or address.is_link_local or address.is_multicast:
+            if not _is_of_a_host(address) or address.is_link_local:
                 raise ConfigError(
                     f"loopback {address} must be an address that others reach, such as 10.0.0.1"
                 )
@@ -142,12 +144,15 @@ class Router:
             raise ConfigError(
                 f"{self.name} has no IPv4 loopback to take the router id from; give a router id"
             )
+        if int(self.id) == 0:
+            raise ConfigError("router id 0.0.0.0 stands for none; give another")
 
     def _check_neighbours(self) -> None:
         for neighbour in self.neighbours:
             _check_number("AS number", neighbour.asn, MAX_ASN)
             if neighbour.name:
                 _check_name(neighbour.name)
+            self._check_address(neighbour.address)
             if self.role is Role.NODE and not self.is_internal(neighbour):
                 raise ConfigError(
                     f"neighbour {neighbour.address} is of AS {neighbour.asn}, the node of AS "
@@ -157,15 +162,28 @@ class Router:
             if count > 1:
                 raise ConfigError(f"neighbour {address} is named {count} times")
 
-    def _check_times(self) -> None:
-        if self.timers.hold < max(_MIN_HOLD, self.timers.keepalive + 1):
+    def _check_address(self, address: Address) -> None:
+        """Of a neighbour."""
+        if not _is_of_a_host(address) or address in self.loopbacks:
             raise ConfigError(
-                f"hold time of {self.timers.hold} s must be at least {_MIN_HOLD} s and longer than "
-                "that between keepalives"
+                f"neighbour {address} must be the address of another router on a link with it"
             )
-        if self.bfd and (self.bfd.interval_ms < 10 or not 2 <= self.bfd.multiplier <= 255):
+        if address.version == 6 and address.is_link_local:
             raise ConfigError(
-                "BFD needs an interval of at least 10 ms and a multiplier of 2 to 255"
+                f"neighbour {address} is a link-local address, which says nothing without its "
+                "link; give the link addresses of its own, such as a /127"
+            )
+
+    def _check_times(self) -> None:
+        hold, bfd = self.timers.hold, self.bfd
+        if not max(_MIN_HOLD, self.timers.keepalive + 1) <= hold <= _MAX_HOLD:
+            raise ConfigError(
+                f"hold time of {hold} s must be {_MIN_HOLD} to {_MAX_HOLD} s and longer than that "
+                "between keepalives"
+            )
+        if bfd and not (_MIN_BFD <= bfd.interval_ms <= _MAX_BFD and 2 <= bfd.multiplier <= 255):
+            raise ConfigError(
+                f"BFD needs an interval of {_MIN_BFD} to {_MAX_BFD} ms and a multiplier of 2 to 255"
             )
 
     @property
@@ -192,6 +210,13 @@ class Router:
         """Address families it has routes of: those of its loopbacks and neighbours."""
         found = {a.version for a in self.loopbacks} | {n.version for n in self.neighbours}
         return tuple(sorted(found))
+
+
+def _is_of_a_host(address: Address) -> bool:
+    """Whether a machine can have it, seen from others; BIRD takes no IPv4 beyond 223/8, nor 0/8."""
+    if address.is_loopback or address.is_multicast or address.is_unspecified:
+        return False
+    return isinstance(address, IPv6Address) or 0 < int(address) >> 24 < 224
 
 
 def _check_name(text: str) -> None:

@@ -72,6 +72,7 @@ def test_every_option_arrives():
         (["bird", *GOOD, "--router-id=fd00::1"], "--router-id"),
         (["bird", *GOOD, "--asn=4294967296"], "AS number"),
         (["bird", *GOOD, "--hold=1"], "hold time"),
+        (["bird", *GOOD, "--export-table=254"], "another --export-table"),
         (["bird", *GOOD, "--aggregates=/run/x"], "only a ToR"),
         (["frr", *GOOD, "--loopback=fd00::1"], "--export-table 254"),
         (["frr", *GOOD, "--export-table=1000"], "tables 1 to 252"),

@@ -36,12 +36,33 @@ def router(role=Role.TOR, loopbacks=("10.0.0.1",), neighbours=(), asn=65001, **m
         ({"role": Role.TOR, "aggregates": 'x"; quit;'}, "cannot stand"),
         ({"timers": Timers(hold=2)}, "hold time of 2 s"),
         ({"timers": Timers(hold=5, keepalive=5)}, "hold time of 5 s"),
+        ({"timers": Timers(hold=65_536)}, "hold time of 65536 s must be 3 to 65535 s"),
         ({"bfd": Bfd(multiplier=1)}, "BFD"),
+        ({"bfd": Bfd(interval_ms=60_001)}, "interval of 10 to 60000 ms"),
+        ({"router_id": IPv4Address(0)}, "router id 0.0.0.0"),
+        ({"neighbours": [("fe80::1", 1)]}, "fe80::1 is a link-local address"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(wrong, said):
     with pytest.raises(ConfigError, match=said):
         router(**wrong)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "0.0.0.0", "0.0.0.5", "224.0.0.1", "240.0.0.1", "255.255.255.255",
+     "::", "::1", "ff02::1"],
+)  # fmt: skip
+def test_an_address_that_no_other_machine_has_is_neither_loopback_nor_neighbour(address):
+    with pytest.raises(ConfigError, match="loopback"):
+        router(loopbacks=[address], router_id=IPv4Address("1.2.3.4"))
+    with pytest.raises(ConfigError, match="another router"):
+        router(neighbours=[(address, 1)])
+
+
+def test_a_router_is_not_its_own_neighbour():
+    with pytest.raises(ConfigError, match="another router"):
+        router(neighbours=[("10.0.0.1", 1)])
 
 
 def test_the_router_id_is_the_loopback_unless_it_is_given():
