@@ -12,7 +12,9 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from coil.ctl.main import main
 from coil.lab.etcd import free_ports
 from coil.lab.suspend import resume, suspend
 from coil.lab.wait import until
@@ -80,6 +82,16 @@ def nowhere(fabric):
     return not any(
         m.hops(n) for m in fabric.members.values() for n in (V4, V6) if m.name != "node1"
     )
+
+
+def test_debians_gobgpd_takes_what_is_printed_when_nothing_is_said_of_bfd(tmp_path):
+    words = ["--asn=65001", "--loopback=10.0.0.1", "--neighbour=10.9.0.0,65001,tor1"]
+    done = CliRunner().invoke(main, ["router-config", "gobgp", *words])
+    (tmp_path / "gobgpd.toml").write_text(done.stdout)
+    checked = subprocess.run(
+        ["gobgpd", "-d", "-f", tmp_path / "gobgpd.toml"], capture_output=True, text=True, timeout=30
+    )
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_a_block_of_table_119_is_announced_everywhere_by_all_ways(routers, blocks):

@@ -49,8 +49,9 @@ _OPTIONS = (
                  help="As coild's --export-table."),
     click.option("--protocol", type=int, default=EXPORT_PROTOCOL, show_default=True,
                  help="As coild's --protocol."),
-    click.option("--bfd/--no-bfd", default=True, show_default=True,
-                 help="Notice lost links at once; the neighbours must speak BFD, too."),
+    click.option("--bfd/--no-bfd", default=None,
+                 help="Notice lost links at once; the neighbours must speak BFD, too. "
+                      "[default: bfd; for gobgp no-bfd: only GoBGP 4.8 and later have it]"),
     click.option("--bfd-interval", type=int, default=_BFD.interval_ms, show_default=True,
                  metavar="MS"),
     click.option("--bfd-multiplier", type=int, default=_BFD.multiplier, show_default=True),
@@ -70,6 +71,8 @@ def add_to(group: click.Group) -> None:
         A node announces the blocks that coild exports. See docs/routing.md.
         """
         del context
+        if options["bfd"] is None:
+            options["bfd"] = daemon != "gobgp"  # Debian 12's does not start with it
         click.echo(_WRITERS[daemon](_read_router(options)), nl=False)
 
     command = click.argument("daemon", type=click.Choice(list(_WRITERS)))(router_config)

@@ -39,12 +39,12 @@ def _head(router: Router) -> Iterator[str]:
     yield "# - puts what it has learnt into the main table, with the loopback as source."
     yield "#"
     if router.bfd:
-        yield "# This is for GoBGP 4.8 and later. GoBGP 3 has no BFD, and does not start with it:"
-        yield "# give --no-bfd, and a hold time (--hold) as short as you can bear."
+        yield "# This is for GoBGP 4.8 and later. GoBGP 3 has no BFD, and does not start with it."
     else:
-        yield "# Without BFD, which GoBGP 3 does not have, a neighbour that falls silent is lost"
-        yield f"# after the hold time of {router.timers.hold} s. A link that goes down is out"
-        yield "# of use at once: coil-gobgp sees that. This works with GoBGP 3 and 4."
+        yield "# This is for GoBGP 3 (Debian 12 has 3.10) and later, without BFD: a neighbour that"
+        yield f"# falls silent is lost after the hold time of {router.timers.hold} s (--hold, as"
+        yield "# short as you can bear). A link that goes down is out of use at once: coil-gobgp"
+        yield "# sees that. GoBGP 4.8 and later have BFD: ask for it by --bfd."
 
 
 def _global(router: Router) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -30,7 +31,13 @@ def run(*words):
 def test_what_is_printed_is_what_the_tests_of_the_daemons_run():
     assert run("bird", *GOOD).output == bird_config(ROUTER)
     assert run("frr", *GOOD).output == frr_config(ROUTER)
-    assert run("gobgp", *GOOD).output == gobgp_config(ROUTER)
+    assert run("gobgp", "--bfd", *GOOD).output == gobgp_config(ROUTER)
+
+
+def test_bfd_is_on_where_every_version_has_it():
+    without = replace(ROUTER, bfd=None)
+    assert run("gobgp", *GOOD).output == gobgp_config(without)
+    assert run("bird", "--no-bfd", *GOOD).output == bird_config(without)
 
 
 def test_every_option_arrives():
