@@ -41,6 +41,8 @@ async def test_a_url_opens_the_file_it_names(
         ("etcd://a:2379,", "not an endpoint"),
         ("etcd://a b:1", "not an endpoint"),
         ("etcd://::1:2379", "not an endpoint"),
+        ("etcd://[::1", "not an endpoint"),
+        ("etcd://[:::]:1", "not an endpoint"),
         ("etcd://a:0", "port"),
         ("etcd://a:65536", "port"),
         ("etcd://a:http", "port"),
@@ -73,7 +75,7 @@ async def test_a_url_opens_the_file_it_names(
         ("sqlite:///x.db?mode=ro", "no parameters"),
         ("sqlite:///x.db#y", "no parameters"),
         ("sqlite:///x\n.db", "unprintable"),
-        ("sqlite://[x", "not a URL"),
+        ("sqlite://[x", "absolute path"),
     ],
 )
 async def test_another_url_is_refused_with_what_is_possible(url: str, says: str) -> None:
@@ -90,6 +92,9 @@ async def test_another_url_is_refused_with_what_is_possible(url: str, says: str)
         ("etcd://localhost", ("localhost:2379",), "/coil/"),
         ("etcd://a:1,b.example.org:2/", ("a:1", "b.example.org:2"), "/coil/"),
         ("etcd://[fd00::1]:2379,[::1]/x", ("[fd00::1]:2379", "[::1]:2379"), "/x/"),
+        ("etcd://10.0.0.1:2379,[::1]:2379/coil", ("10.0.0.1:2379", "[::1]:2379"), "/coil/"),
+        ("etcd://u:p%40ss@a,[::1]", ("a:2379", "[::1]:2379"), "/coil/"),
+        ("etcd://a/x%40y", ("a:2379",), "/x@y/"),
         ("etcd://u:p%40ss@a,b/one/two/", ("a:2379", "b:2379"), "/one/two/"),
     ],
 )
@@ -122,8 +127,14 @@ async def test_a_service_is_looked_up_in_pods_only(monkeypatch: pytest.MonkeyPat
         await open_store("etcd://@etcd.ns/x")
 
 
-@pytest.mark.parametrize("url", ["mysql://root:secret@a", "etcd://root:secret@a/?x=1"])
+@pytest.mark.parametrize(
+    "url",
+    ["mysql://root:secret@a", "etcd://root:secret@a/?x=1", "etcd://root:secret/x@a",
+     "etcd://root:1/secret@a", "etcd://root:secret?x@a", "etcd://root:secret#x@a",
+     "etcd://root:x@secret/y@a", "etcd://ro/ot:secret@a"],
+)  # fmt: skip
 async def test_a_password_in_a_url_is_not_shown(url: str) -> None:
+    assert "secret" not in shown_url(url)
     with pytest.raises(ConfigError) as caught:
         await open_store(url)
     assert "secret" not in caught.value.message

@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
 from coil.domain.errors import ConfigError
 from coil.store.contract import Store
@@ -15,6 +15,10 @@ from coil.store.sqlite import SqliteStore
 
 DEFAULT_STORE = "sqlite:///var/lib/coil/store.db"
 """Of every program."""
+_URL = re.compile(
+    r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.ASCII
+)
+"""RFC 3986, appendix B."""
 
 
 async def open_store(url: str, *, make: bool = True) -> Store:
@@ -44,13 +48,12 @@ async def opened_store(url: str, *, make: bool = True) -> AsyncIterator[Store]:
 
 
 def _split(url: str) -> SplitResult:
-    # urlsplit would drop line breaks and tabs without a word.
-    if not url.isprintable():
+    # urlsplit takes one host only, so no IPv6 address after another, and shows what it refuses.
+    found = _URL.fullmatch(url.lstrip())
+    if found is None or not url.isprintable():
         raise ConfigError(f"the URL of the store holds unprintable characters; {_possible()}")
-    try:
-        return urlsplit(url)
-    except ValueError as exc:
-        raise ConfigError(f"not a URL of a store ({exc}); {_possible()}") from exc
+    scheme, netloc, path, query, fragment = found.groups("")
+    return SplitResult(scheme.lower(), netloc, path, query, fragment)
 
 
 async def _open_sqlite(parts: SplitResult, make: bool) -> Store:  # noqa: FBT001 - an opener
@@ -115,7 +118,8 @@ _FORMS = {
 
 def shown_url(url: str) -> str:
     """The URL without the password it may hold, for people and logs."""
-    return re.sub(r"(?<=://)([^/?#@:]*):[^/?#]*?(@@?)(?=[^/?#@]*(?:[/?#]|$))", r"\1:***\2", url)
+    # Up to the last @: what is in a password may look like the end of the hosts.
+    return re.sub(r"(?<=://)(?!/)([^@:]*):.*?(@@?)(?=[^@]*$)", r"\1:***\2", url, flags=re.DOTALL)
 
 
 def _possible() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote
 
@@ -45,6 +46,12 @@ class EtcdAddress:
 
 def parse_address(parts: SplitResult) -> EtcdAddress:
     """Read the URL; its certificates are read now, too. Raises ConfigError."""
+    if any("@" in part for part in (parts.path, parts.query, parts.fragment)):
+        # Nothing of it is shown: it may be half a password.
+        raise ConfigError(
+            "the URL of etcd has an '@' behind the hosts: in a password write '/' as %2F, '?' as "
+            f"%3F, '#' as %23, in a prefix or file '@' as %40; {_form()}"
+        )
     userinfo, at, hosts = parts.netloc.rpartition("@")
     # A user's own @ is written %40: two in a row, or one without a user, name a service.
     by_name = bool(at) and (not userinfo or userinfo.endswith("@"))
@@ -80,11 +87,19 @@ def _parse_endpoint(text: str) -> str:
     bracket = text.rfind("]")
     if ":" in text[bracket + 1 :]:
         host, _colon, port = text.rpartition(":")
-    if not _HOST.fullmatch(host):
+    if not _HOST.fullmatch(host) or (bracket >= 0 and not _is_ipv6(host.strip("[]"))):
         raise ConfigError(f"{text!r} is not an endpoint HOST:PORT of etcd; {_form()}")
     if not port.isascii() or not port.isdigit() or not 0 < int(port) < 1 << 16:
         raise ConfigError(f"{text!r} has no port from 1 to 65535; {_form()}")
     return f"{host}:{port}"
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _parse_prefix(path: str) -> str:
