@@ -22,6 +22,7 @@ from coil.domain.pool import Pool, parse_subnet
 from coil.domain.survey import Survey
 from coil.kube.endpoints import ServiceName
 from coil.lab.etcd import EtcdMember, local_etcd
+from coil.lab.wait import until
 from coil.store.contract import Release, Store
 from coil.store.errors import StoreError, StoreUnavailable
 from coil.store.etcd import EtcdStore
@@ -103,9 +104,12 @@ async def test_endpoints_that_nobody_has_cost_no_call(etcd: EtcdMember) -> None:
 # Who may
 
 
+SNAPSHOTS = ("--snapshot-count=1",)
+
+
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[EtcdMember]:
-    with local_etcd(tmp_path / "etcd") as (member,):
+    with local_etcd(tmp_path / "etcd", 1, *SNAPSHOTS) as (member,):
         for words in (
             "user add root:rootpw",
             "user add coil:coilpw",
@@ -177,6 +181,57 @@ async def test_who_may_only_read_can_follow_everything_and_change_nothing(
         assert await store.list_pool_blocks(NAME) == [claim]
     finally:
         await store.close()
+        await reader.close()
+
+
+ROOT = "--user=root:rootpw"
+
+
+def forget_tokens(guarded: EtcdMember) -> None:
+    """Restart it. They are in memory only, but come back with what is younger than a snapshot."""
+    for _ in range(3):
+        guarded.ctl(ROOT, "put", "x", "y")
+    guarded.stop()
+    guarded.start([guarded], *SNAPSHOTS)
+    health = (ROOT, "endpoint", "health")
+    until(lambda: guarded.ctl(*health, check=False).returncode == 0, "etcd serves")
+
+
+async def test_a_watch_goes_on_when_etcd_has_forgotten_its_token(guarded: EtcdMember) -> None:
+    """Nobody else calls: programs that only watch are not to be blind for a period."""
+    reader = await open_store(f"etcd://reader:readerpw@{guarded.endpoint}")
+    try:
+        claims, pools = reader.watch_claims(), reader.watch_pools()
+        assert [await anext(claims), await anext(pools)] == [{}, []]
+        await asyncio.to_thread(forget_tokens, guarded)
+        store = await open_store(f"etcd://coil:coilpw@{guarded.endpoint}")
+        await store.create_pool(pool())
+        (claim,) = await store.claim_blocks(A, NAME, 1)
+        await store.close()
+        assert await anext(claims) == {claim.id: claim}
+        assert (await anext(pools))[0] == pool()
+    finally:
+        await reader.close()
+
+
+async def test_a_watch_that_is_not_permitted_logs_in_no_more_than_once(
+    guarded: EtcdMember,
+) -> None:
+    """A password is a tenth of a second of a core to etcd, and nodes are thousands."""
+    reader = await open_store(f"etcd://reader:readerpw@{guarded.endpoint}")
+    try:
+        claims = reader.watch_claims()
+        assert await anext(claims) == {}
+        guarded.ctl(ROOT, "role", "revoke-permission", "reader", "/coil/", "--prefix")
+        await asyncio.to_thread(forget_tokens, guarded)
+        before = guarded.calls("Authenticate")
+        waiting = asyncio.ensure_future(anext(claims))
+        tried = "the watch was tried four times"
+        await asyncio.to_thread(until, lambda: guarded.calls("Watch") >= 4, tried)
+        assert guarded.calls("Authenticate") - before == 1
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    finally:
         await reader.close()
 
 

@@ -22,7 +22,7 @@ from coil.store.errors import StoreError, StoreUnavailable
 from coil.store.etcd import rpc
 from coil.store.etcd.address import EtcdAddress
 from coil.store.etcd.channel import CallFailed, Channel, Method
-from coil.store.etcd.errors import Outcome, outcome, translated
+from coil.store.etcd.errors import Outcome, is_of_permission, outcome, translated
 from coil.store.etcd.lookup import FindEndpoints
 from coil.store.etcd.wire import (
     Changes,
@@ -30,6 +30,7 @@ from coil.store.etcd.wire import (
     Found,
     Operation,
     Results,
+    get,
     range_request,
     to_changes,
     txn_request,
@@ -158,7 +159,8 @@ class EtcdClient:
 
         Ends when that cannot be known any more: that revision is compacted, or a cluster put back
         from a backup has not come to it; and when the client is closed. Raises StoreUnavailable
-        when the watch is interrupted: nothing up to the last revision yielded was missed.
+        when the watch is interrupted: nothing up to the last revision yielded was missed;
+        StoreError where it is not permitted.
         """
         try:
             channel = await self._channel()
@@ -177,8 +179,13 @@ class EtcdClient:
                 return
             self._leave(exc.endpoint)
             raise translated(self.address, exc) from exc
-        self._leave(channel.endpoint)
         reason = answer.cancel_reason if answer else "by the other side"
+        if self.address.user and is_of_permission(reason):
+            # Some versions say of a watch that it is not permitted where they have forgotten the
+            # token. A call is told the difference, and logs in again; never for a permission, as
+            # that costs etcd the most of all.
+            await self._range(get(prefix))
+        self._leave(channel.endpoint)
         raise StoreUnavailable(f"{self.address}: the watch was ended ({reason})")
 
     async def _call(self, method: Method, request: Any, *, repeatable: bool) -> Any:

@@ -42,6 +42,11 @@ _NOT_EXECUTED = (
 _TOKENS = ("invalid auth token", "user name is empty", "revision of auth store is old")
 
 
+def is_of_permission(reason: str) -> bool:
+    """Whether a watch was ended for want of a permission, or of a token that is known."""
+    return any(text in reason for text in ("permission denied", *_TOKENS))
+
+
 def outcome(exc: CallFailed) -> Outcome:
     """Tell what a failed call means."""
     if any(text in exc.details for text in _TOKENS):
