@@ -18,6 +18,7 @@ from coil.lab.host import end
 from coil.lab.host import host as new_host
 from coil.lab.node import PROGRAMS
 from coil.lab.wait import until
+from coil.routing.bird import aggregates_config
 from daemon.conftest import Machine, pool_of
 from routing.fabric import Fabric
 
@@ -252,17 +253,46 @@ def covered_by(outer, inner):
     return outer.version == inner.version and inner.subnet_of(outer)
 
 
-def test_without_the_store_a_lost_node_is_still_let_out(rack):
-    """And a follower that was killed begins where the last one ended."""
-    rack.cluster.member.suspend()
-    rack.followers["tor1"].kill()
-    rack.followers["tor1"].wait()
-    before = rack.file("tor1").read_text()
+def test_a_restart_of_the_follower_changes_nothing(rack):
+    file = rack.file("tor1")
+    before, inode = file.read_text(), file.stat().st_ino
+    assert "route" in before
+    kill(rack, "tor1")
     rack.follow("tor1")
-    rack.fabric.members["tor2"].host.run("ip", "link", "set", "node2", "down")
-    far = rack.addresses["node2"][0]
-    until(lambda: hops(rack, far) == ["tor1"], "tor2 lets it out, tor1 goes on")
-    assert rack.file("tor1").read_text() == before
+    until(lambda: file.stat().st_ino != inode, "the new one has looked at everything")
+    assert file.read_text() == before
+    assert rack.at_peace()
+
+
+def kill(rack, tor):
+    rack.followers[tor].kill()
+    rack.followers[tor].wait()
+
+
+def test_without_the_store_a_lost_node_is_still_let_out(rack):
+    """By tor2, which saw it before; by tor1 too, whose follower is new and knows no block."""
+    mine, gone = rack.blocks("node1"), rack.blocks("node2")
+    rack.cluster.member.suspend()
+    kill(rack, "tor1")
+    rack.follow("tor1")
+    with rack.traffic(*rack.addresses["node1"][:2]) as lost:
+        for tor in TORS:
+            rack.fabric.members[tor].host.run("ip", "link", "set", "node2", "down")
+        until(lambda: not any(covers(rack, network) for network in gone), "nobody hides it")
+        assert covered(rack, mine)
+    assert set(lost.values()) == {0}
     rack.cluster.member.resume()
-    rack.fabric.members["tor2"].host.run("ip", "link", "set", "node2", "up")
+    for tor in TORS:
+        rack.fabric.members[tor].host.run("ip", "link", "set", "node2", "up")
     until(rack.at_peace, "the rack is one prefix again", 60)
+
+
+def test_what_was_announced_before_a_reboot_is_not_what_bird_starts_with(tmp_path):
+    file, network = tmp_path / "a.conf", ip_network("10.66.0.0/24")
+    file.write_text(aggregates_config([network], [network]))
+    words = (f"--file={file}", f"--bird-socket={tmp_path}/none", "--store=etcd://127.0.0.1:1/x")
+    follower = subprocess.Popen([PROGRAMS / "coil-aggregates", "--rack=r1", *words])
+    try:
+        until(lambda: file.read_text() == aggregates_config([], []), "it announces nothing")
+    finally:
+        end(follower)

@@ -40,6 +40,7 @@ class Follower:
         self._problems = problems
         self._say = say
         self._clock = clock
+        self._began = clock()
         self._usable_since: dict[Network, float] = {}
         self._written = False
         """Whether the file was written as it should be since we began."""
@@ -62,7 +63,11 @@ class Follower:
         )
         usable = self._view.find_usable(reached)
         if usable is None:
-            return
+            if self._clock() < self._began + self._settings.patience:
+                return  # a mere restart: the store is about to say that all is well
+            # What our predecessor announced may hide a node that was lost meanwhile, and without
+            # the store nobody knows which blocks there are. Each by itself, nothing is hidden.
+            usable = []
         target = admit(usable, announced, self._settled(usable))
         if target != announced:
             await self._announce(between(announced, target))

@@ -17,7 +17,8 @@ from coil.process.problems import Problems
 from coil.process.supervise import Supervisor, supervise
 from coil.program import program, start
 from coil.routing.bird import aggregates_config
-from coil.speakers.bird import DEFAULT_SOCKET
+from coil.speakers.bird import DEFAULT_SOCKET, ask_bird
+from coil.speakers.errors import SpeakerUnavailable
 from coil.store.contract import Store
 from coil.store.open import opened_store, shown_url
 
@@ -68,11 +69,20 @@ def _read_settings(*, rack: str, **options: Any) -> Settings:
 
 async def serve(settings: Settings) -> None:
     """Be coil-aggregates until told to stop. Raises ConfigError for what prevents a start."""
+    if not settings.file.exists() or not _is_running(settings.bird_socket):
+        # BIRD does not start without the file, and must not start with what it announced before it
+        # was ended: it reaches nobody yet.
+        write_file(settings.file, aggregates_config([], []))
     async with opened_store(settings.store) as store:
-        if not settings.file.exists():
-            # BIRD does not start without it, and without BIRD we cannot know more.
-            write_file(settings.file, aggregates_config([], []))
         await supervise(lambda supervisor: run(settings, store, supervisor))
+
+
+def _is_running(bird: Path) -> bool:
+    try:
+        ask_bird(bird)
+    except SpeakerUnavailable:
+        return False
+    return True
 
 
 async def run(settings: Settings, store: Store, supervisor: Supervisor) -> None:

@@ -10,7 +10,8 @@ from coil.domain.names import RackName
 from coil.speakers.bird import DEFAULT_SOCKET
 from coil.store.open import shown_url
 
-DEFAULT_FILE = Path("/var/lib/coil/aggregates.conf")
+DEFAULT_FILE = Path("/run/coil/aggregates.conf")
+"""What was reached before a reboot says nothing about now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,9 @@ class Settings:
     its announcement by the node it takes far less."""
     overlap: float = 1.0
     """Seconds for which the old and the new are both announced: more than a spine needs."""
+    patience: float = 10.0
+    """Seconds from the start after which what the store does not confirm is announced no more:
+    far more than a store needs that is there, less than a lost node should be hidden for."""
     log_level: str = "info"
     log_format: str = "auto"
 
@@ -41,8 +45,8 @@ class Settings:
             )
         if self.period <= 0:
             raise ConfigError("period must be positive")
-        if min(self.settle, self.grace, self.overlap) < 0:
-            raise ConfigError("settle, grace and overlap must not be negative")
+        if min(self.settle, self.grace, self.overlap, self.patience) < 0:
+            raise ConfigError("settle, grace, overlap and patience must not be negative")
         if not self.file.is_absolute():
             raise ConfigError(f"{self.file} must be an absolute path: BIRD includes it by that")
 

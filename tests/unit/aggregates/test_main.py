@@ -13,7 +13,7 @@ GOOD = ["--rack=r1", "--store=etcd://u:secret@127.0.0.1:2379/t"]
 def test_settings_are_shown_without_passwords():
     shown = json.loads(CliRunner().invoke(main, [*GOOD, "--print-config"]).stdout)
     assert shown["rack"] == "r1"
-    assert shown["file"] == "/var/lib/coil/aggregates.conf"
+    assert shown["file"] == "/run/coil/aggregates.conf"
     assert "secret" not in json.dumps(shown)
 
 
