@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from coil.lab.etcd import free_ports
+from coil.lab.etcd import free_ports, local_etcd
 from coil.lab.host import end
 from coil.lab.node import PROGRAMS
 from coil.lab.wait import until
@@ -179,6 +179,32 @@ def test_it_tells_systemd_that_it_serves_and_that_it_ends(start, tmp_path):
         process.send_signal(signal.SIGINT)
         assert manager.recv(100) == b"STOPPING=1"
         assert process.wait(20) == 0
+
+
+def test_a_wrong_password_is_a_problem_until_it_is_right(start, tmp_path):
+    """It may be mended in etcd; who ended for it would stay down."""
+    with local_etcd(tmp_path / "etcd") as (member,):
+        for words in (
+            "user add root:r", "user grant-role root root", "user add coil:old", "role add coil",
+            "role grant-permission coil readwrite /x/ --prefix", "user grant-role coil coil",
+            "auth enable", "--user=root:r user delete coil", "--user=root:r user add coil:new",
+        ):  # fmt: skip
+            member.ctl(*words.split())
+        process, get = start(f"--store=etcd://coil:old@{member.endpoint}/x", "--lease=2")
+        until(lambda: "wrong user name or password" in get("/status")[1], "it is told")
+        assert process.poll() is None
+        for words in ("delete coil", "add coil:old", "grant-role coil coil"):
+            member.ctl("--user=root:r", "user", *words.split())
+        until(lambda: get("/ready")[0] == 200, "it leads")
+
+
+def test_a_store_of_another_format_is_left_alone(start, tmp_path):
+    with local_etcd(tmp_path / "etcd") as (member,):
+        member.ctl("put", "/x/identity", '{"format": 99, "identity": "x"}')
+        process, get = start(f"--store=etcd://{member.endpoint}/x", "--lease=2")
+        until(lambda: "format 99" in get("/status")[1], "it is told")
+        assert process.poll() is None
+        assert member.ctl("get", "/x/", "--prefix", "--keys-only").stdout.split() == ["/x/identity"]
 
 
 def test_a_store_that_is_away_holds_nobody_up_and_is_told(start):

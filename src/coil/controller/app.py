@@ -13,7 +13,7 @@ from coil.controller.passes import Passes
 from coil.controller.settings import Settings
 from coil.controller.steps import StepHook, no_step
 from coil.controller.witness import NetworkWitness
-from coil.domain.errors import ConfigError
+from coil.domain.errors import CoilError, ConfigError
 from coil.domain.gone import find_grace_fault
 from coil.process import clock
 from coil.process.http import ListenError, Router, Server
@@ -21,7 +21,6 @@ from coil.process.notify import Notifier
 from coil.process.problems import Problems
 from coil.process.supervise import Supervisor
 from coil.store.contract import Store
-from coil.store.errors import StoreUnavailable
 from coil.store.open import shown_url
 
 _log = structlog.get_logger()
@@ -69,13 +68,17 @@ async def run(
 
 
 async def _check(settings: Settings, store: Store) -> None:
-    """Refuse what can be seen to be wrong from the start; a store that is away holds nobody up."""
+    """Refuse what is seen to be wrong from the start; a store, away or not ours, is waited for."""
     try:
         async with asyncio.timeout(_FIRST_LOOK_SECONDS):
             await store.identity()
             fault = find_grace_fault(settings.grace, await store.list_pools())
-    except (StoreUnavailable, TimeoutError):
-        _log.warning("store does not answer; trying on", store=shown_url(settings.store))
+    except (CoilError, TimeoutError) as exc:
+        # Also a wrong password or an etcd that is too old may be mended at the other end.
+        reason = exc.message if isinstance(exc, CoilError) else "not in time"
+        _log.warning(
+            "store does not answer; trying on", store=shown_url(settings.store), reason=reason
+        )
         return
     if fault:
         raise ConfigError(fault)

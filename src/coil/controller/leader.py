@@ -14,7 +14,7 @@ import structlog
 from coil.domain.errors import CoilError
 from coil.process.problems import Problems
 from coil.process.retry import sleep
-from coil.store.contract import CONTROLLER, LeaderStore
+from coil.store.contract import CONTROLLER, Store
 from coil.store.errors import StoreError
 
 _log = structlog.get_logger()
@@ -32,13 +32,15 @@ class Leadership:
     """
 
     def __init__(
-        self, store: LeaderStore, *, clock: Callable[[], float], lease: float, problems: Problems
+        self, store: Store, *, clock: Callable[[], float], lease: float, problems: Problems
     ) -> None:
         self._store = store
         self._clock = clock
         self._lease = lease
         self._problems = problems
         self._until = 0.0
+        self._verified = False
+        """Whether the store is one of ours: of another format nothing is understood."""
         self.holder = f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(4)}"
         self.term = 0
         """Another number each time the lead is taken, also when nobody else had it meanwhile."""
@@ -61,6 +63,9 @@ class Leadership:
     async def _renew(self) -> None:
         began, led = self._clock(), self.is_leading
         try:
+            if not self._verified:
+                await self._store.identity()
+                self._verified = True
             leads = await self._store.lead(CONTROLLER, self.holder, self._lease)
         except CoilError as exc:
             self._problems.put("leader", exc.message)

@@ -20,6 +20,9 @@ class Stage:
         self.problems = Problems()
         self.leadership = Leadership(self, clock=lambda: self.now, lease=10, problems=self.problems)
 
+    async def identity(self):
+        return "one"
+
     async def lead(self, _role, _holder, _seconds):
         self.now += self.takes
         if isinstance(self.answer, Exception):
