@@ -214,6 +214,14 @@ async def test_a_watch_goes_on_when_etcd_has_forgotten_its_token(guarded: EtcdMe
         await reader.close()
 
 
+async def test_the_version_of_the_server_is_asked_for_once(prefixed: EtcdRig) -> None:
+    async with client(prefixed) as store:
+        before = prefixed.member.calls("Status")
+        for _ in range(3):
+            await store.identity()
+        assert prefixed.member.calls("Status") == before + 1
+
+
 async def test_a_watch_that_is_not_permitted_logs_in_no_more_than_once(
     guarded: EtcdMember,
 ) -> None:

@@ -189,3 +189,6 @@ async def test_a_server_that_is_too_old_is_refused_and_gets_no_key() -> None:
     with pytest.raises(ConfigError, match=r"etcd 3\.3\.27; coil needs 3\.4 or newer"):
         await EtcdStore(OldServer(etcd)).identity()
     assert etcd.keyspace.revision == before
+    await EtcdStore(MemoryClient(etcd)).identity()
+    with pytest.raises(ConfigError, match=r"etcd 3\.3\.27"):  # the prefix is there by now
+        await EtcdStore(OldServer(etcd)).identity()

@@ -26,6 +26,7 @@ class EtcdStore(EtcdControl, EtcdLeaders):
 
     def __init__(self, engine: Engine, prefix: str = DEFAULT_PREFIX) -> None:
         super().__init__(engine, Keys(prefix))
+        self._is_new_enough = False
 
     async def close(self) -> None:
         """Close all connections; watches end. Idempotent."""
@@ -38,8 +39,8 @@ class EtcdStore(EtcdControl, EtcdLeaders):
         """
         key = self._keys.identity
         pairs = (await self._client.read(get(key))).pairs(0)
+        await self._check_server()
         if not pairs:
-            await self._check_server()
             value = json.dumps({"format": _FORMAT, "identity": str(uuid.uuid4())}).encode()
             await self._client.write([is_absent(key)], [put(key, value)], repeatable=True)
             pairs = (await self._client.read(get(key))).pairs(0)
@@ -62,7 +63,11 @@ class EtcdStore(EtcdControl, EtcdLeaders):
         raise self.corrupt(pair, "it names no format")
 
     async def _check_server(self) -> None:
+        """Once: also a prefix that is there may have been put into an older etcd."""
+        if self._is_new_enough:
+            return
         version = await self._client.server_version()
         numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
         if numbers < _OLDEST_SERVER:
             raise ConfigError(f"{self._client} is etcd {version}; coil needs 3.4 or newer")
+        self._is_new_enough = True
