@@ -144,9 +144,9 @@ async def test_a_user_with_a_role_can_do_everything_below_the_prefix(guarded: Et
 @pytest.mark.parametrize(
     ("user", "path", "error", "says"),
     [
-        ("coil:wrong@", "", ConfigError, "wrong user name or password"),
-        ("nobody:x@", "", ConfigError, "wrong user name or password"),
-        ("", "", ConfigError, "wants a user"),
+        ("coil:wrong@", "", StoreError, "wrong user name or password"),
+        ("nobody:x@", "", StoreError, "wrong user name or password"),
+        ("", "", StoreError, "wants a user"),
         ("other:otherpw@", "", StoreError, "readwrite"),
         ("coil:coilpw@", "/elsewhere", StoreError, "/elsewhere/"),
     ],
@@ -246,7 +246,7 @@ async def test_a_watch_that_is_not_permitted_logs_in_no_more_than_once(
 async def test_a_password_where_none_is_wanted_is_told(etcd: EtcdMember) -> None:
     store = await open_store(f"etcd://coil:coilpw@{etcd.endpoint}")
     try:
-        with pytest.raises(ConfigError, match="leave USER:PASSWORD@ out"):
+        with pytest.raises(StoreError, match="leave USER:PASSWORD@ out"):
             await store.list_pools()
     finally:
         await store.close()

@@ -57,8 +57,8 @@ async def run(
         if settings.metrics_addr:
             try:
                 await server.listen_tcp(*settings.metrics_endpoint(), router)
-            except ListenError as exc:
-                raise ConfigError(str(exc)) from exc
+            except ListenError as exc:  # it may start before the host has this address
+                raise CoilError(str(exc)) from exc
         supervisor.spawn("lead", leadership.run)
         supervisor.spawn("passes", passes.run)
         supervisor.spawn("watchdog", notifier.watchdog)

@@ -14,7 +14,7 @@ from enum import Enum, auto
 
 from grpclib.const import Status
 
-from coil.domain.errors import CoilError, ConfigError
+from coil.domain.errors import CoilError
 from coil.store.errors import StoreError, StoreUnavailable
 from coil.store.etcd.address import EtcdAddress
 from coil.store.etcd.channel import CallFailed, NotHttp2Error
@@ -83,7 +83,7 @@ def translated(address: EtcdAddress, exc: CallFailed) -> CoilError:
         )
     for text, advice in _CONFIG.items():
         if text in exc.details:
-            return ConfigError(f"{address}: {advice}")
+            return StoreError(f"{address}: {advice}")
     return StoreUnavailable(f"{address}: {_hint(exc, tls=address.tls is not None)}")
 
 
