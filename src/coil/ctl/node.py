@@ -20,7 +20,8 @@ from coil.store.release import release_node, take_blocks
 
 _DANGER = """{node} may still be running: then its pods go on using their addresses, and its routing
 daemon goes on announcing them, until its coild has asked the store again. Another node may be given
-these blocks at once, and two pods would have one address. Do this only when the machine is off."""
+these blocks at once, and two pods would have one address. Do this only when the machine is off, and
+has been for the cool-down of its pools: the addresses its pods had may be given again at once."""
 
 
 @noun("node")
