@@ -31,7 +31,9 @@ from coil.nodenet.parse import (
 from coil.nodenet.plan import LinkOwner, Tables, find_owner
 from coil.nodenet.sysctl import forwarding, ip_versions
 
-_COUNTERS = frozenset({m.IFLA_STATS, m.IFLA_STATS64})
+_RESTLESS = frozenset({m.IFLA_STATS, m.IFLA_STATS64, m.IFLA_AF_SPEC})
+"""Counters, and what the families know of a link: among that a time which the kernel draws anew at
+random every five minutes (``reachable_time``), and nothing that ``parse_link`` reads."""
 _AGE = frozenset({m.IFA_CACHEINFO})
 _NO_LINK = 0x7FFFFFFF
 """An index that the kernel has given to no link yet."""
@@ -86,7 +88,7 @@ class Reading:
 
         Looking into a reading costs several times as much, and touches much more memory.
         """
-        links = [without_attributes(each, IFINFO_SIZE, _COUNTERS) for each in self.links]
+        links = [without_attributes(each, IFINFO_SIZE, _RESTLESS) for each in self.links]
         addresses = [
             # One leased by DHCP or a router is older each second.
             each if is_permanent(each) else without_attributes(each, IFADDR_SIZE, _AGE)

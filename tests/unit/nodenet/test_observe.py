@@ -92,6 +92,14 @@ def test_traffic_and_time_change_no_reading(there):
     assert digest(there) == before
 
 
+def test_times_that_the_kernel_draws_at_random_change_no_reading(there):
+    until(lambda: settled(there), "the addresses have settled")
+    before = digest(there)
+    # As it does of itself every five minutes, for all links: from half to one and a half of this.
+    there.run("sysctl", "-qw", "net.ipv6.neigh.v0.base_reachable_time_ms=600000")
+    assert digest(there) == before
+
+
 def sent(at):
     return at.ip("-s", "link", "show", "v0")[0]["stats64"]["tx"]["packets"]
 
