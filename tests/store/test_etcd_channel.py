@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import socket
 from collections.abc import Iterator
@@ -148,6 +149,38 @@ async def test_who_says_nothing_costs_a_write_its_share_of_the_time(etcd: EtcdMe
         await store.create_pool(Pool(NAME, (parse_subnet("10.0.0.0/16"),), 4))
         assert await store.claim_blocks(A, NAME, 1)
         await store.close()
+
+
+async def test_a_connection_that_is_not_answered_is_tried_again(etcd: EtcdMember) -> None:
+    kept = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        kept.append(writer)
+        if len(kept) == 1:
+            return  # as who is slow: it is open, and nothing is said
+        behind, ahead = await asyncio.open_connection("127.0.0.1", etcd.client_port)
+        kept.append(ahead)
+        await asyncio.gather(carry(reader, ahead), carry(behind, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    store = await open_store(f"etcd://127.0.0.1:{port}/test-{secrets.token_hex(6)}?timeout=30")
+    await store.create_pool(Pool(NAME, (parse_subnet("10.0.0.0/16"),), 4))
+    assert [each.name for each in await store.list_pools()] == [NAME]
+    await store.close()
+    for writer in kept:
+        writer.close()
+        await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+
+
+async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """What one side says is said to the other."""
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+    writer.close()
 
 
 async def test_answers_may_be_larger_than_any_window(patient: EtcdClient) -> None:

@@ -191,7 +191,7 @@ class EtcdClient:
     async def _call(self, method: Method, request: Any, *, repeatable: bool) -> Any:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.address.timeout
-        failures, logged_in_again = 0, False
+        failures, silent, logged_in_again = 0, False, False
         while True:
             left = deadline - loop.time()
             try:
@@ -204,27 +204,26 @@ class EtcdClient:
                     self._token, logged_in_again = None, True
                     continue
                 failures += 1
+                silent = silent or isinstance(exc.cause, TimeoutError)
                 self._leave(exc.endpoint)
                 if failures >= len(self._endpoints) and await self._look_again(left):
                     failures = 0
-                if not self._may_go_on(exc, found, failures, repeatable=repeatable):
+                # Who was silent may be slow, an election ends by itself; where nobody listens at
+                # all, waiting is for the caller.
+                waits = silent or "leader" in exc.details or found is Outcome.UNKNOWN
+                more = waits or failures < len(self._endpoints)
+                if not more or not self._may_go_on(found, repeatable=repeatable):
                     raise translated(self.address, exc) from exc
                 if failures % len(self._endpoints) == 0:
                     await asyncio.sleep(_PAUSE_SECONDS)
                 if loop.time() >= deadline:
                     raise translated(self.address, exc) from exc
 
-    def _may_go_on(
-        self, exc: CallFailed, found: Outcome, failures: int, *, repeatable: bool
-    ) -> bool:
-        """Whether the call may be tried again elsewhere."""
-        if self._closing.is_set() or found not in {Outcome.NOT_SENT, Outcome.UNKNOWN}:
+    def _may_go_on(self, found: Outcome, *, repeatable: bool) -> bool:
+        """Whether a call that failed so may be sent again."""
+        if self._closing.is_set():
             return False
-        if found is Outcome.UNKNOWN and not repeatable:
-            return False
-        # An election ends by itself; where nobody listens at all, waiting is for the caller.
-        electing = "leader" in exc.details or found is Outcome.UNKNOWN
-        return electing or failures < len(self._endpoints)
+        return found is Outcome.NOT_SENT or (found is Outcome.UNKNOWN and repeatable)
 
     def _share(self, left: float, failures: int) -> float:
         """Seconds one endpoint may take: all must have their turn."""
