@@ -11,6 +11,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -745,6 +746,32 @@ async def test_a_store_that_is_locked_for_too_long_is_unavailable_and_can_be_rea
             assert len(await store.list_node_blocks(A)) == 3
             connection.rollback()
         assert len(await store.claim_blocks(A, NAME, 1)) == 1
+
+
+async def test_who_writes_without_a_pause_leaves_others_their_turn(path: Path) -> None:
+    await made(path)
+    writes, ended = threading.Event(), threading.Event()
+
+    def write_on_and_on() -> None:
+        with contextlib.closing(sqlite3.connect(path, timeout=0)) as connection:
+            while not ended.wait(0.0003):
+                with contextlib.suppress(sqlite3.OperationalError):
+                    connection.execute("BEGIN IMMEDIATE")
+                    writes.set()
+                    ended.wait(0.03)
+                    connection.rollback()
+
+    async with opened(path, busy_seconds=3) as store:
+        await store.add_subnet(NAME, parse_subnet("10.1.0.0/24"))
+        writing = asyncio.create_task(asyncio.to_thread(write_on_and_on))
+        try:
+            for _ in range(12):
+                writes.clear()
+                assert await asyncio.to_thread(writes.wait, 30)
+                assert await store.claim_blocks(A, NAME, 1)
+        finally:
+            ended.set()
+            await writing
 
 
 async def test_an_opening_that_is_held_up_by_another_is_unavailable(path: Path) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,8 @@ from coil.store.sqlite.records import Records
 
 T = TypeVar("T")
 Work = Callable[[Records], T]
+_ASK_SECONDS = 0.002
+"""Between two questions whether the lock is free, where a transaction takes about as long."""
 
 
 class Session:
@@ -92,7 +96,7 @@ class Session:
     @contextmanager
     def _transaction(self, kind: str) -> Iterator[Records]:
         connection = self._connected()
-        connection.execute(f"BEGIN {kind}")
+        self._begin(connection, kind)
         try:
             yield Records(connection, self.path, self._told)
             connection.execute("COMMIT")
@@ -100,6 +104,21 @@ class Session:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+    def _begin(self, connection: sqlite3.Connection, kind: str) -> None:
+        """Begin as soon as nobody else is at it.
+
+        SQLite's own wait is soon down to ten questions a second, and would hardly ever meet the
+        moment between two transactions of a process that writes without a pause.
+        """
+        deadline = time.monotonic() + self._busy_seconds
+        pause = threading.Event()
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            while not _may_begin(connection, kind, last=time.monotonic() > deadline):
+                pause.wait(_ASK_SECONDS)
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {int(self._busy_seconds * 1000)}")
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is not None and not self._is_moved():
@@ -113,3 +132,14 @@ class Session:
 
     def _is_moved(self) -> bool:
         return file_id(self.path) != self._file_id
+
+
+def _may_begin(connection: sqlite3.Connection, kind: str, *, last: bool) -> bool:
+    """Begin a transaction; False while somebody else is at it, which raises if ``last``."""
+    try:
+        connection.execute(f"BEGIN {kind}")
+    except sqlite3.OperationalError as exc:
+        if last or not is_busy(exc):
+            raise
+        return False
+    return True
