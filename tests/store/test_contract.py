@@ -801,3 +801,18 @@ async def test_watches_end_when_the_store_is_closed(rig: Rig) -> None:
         await store.close()
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
         assert {type(outcome) for outcome in outcomes} == {StopAsyncIteration}
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_watches_end_when_the_store_is_closed_during_an_outage(rig: Rig) -> None:
+    async with client(rig) as store:
+        watches = [store.watch_pools(), store.watch_node_blocks(A), store.watch_claims()]
+        await anext(watches[0])
+        rig.suspend()
+        waiting = [asyncio.ensure_future(anext(watch)) for watch in watches]
+        with pytest.raises(StoreUnavailable):
+            await store.list_pools()
+        assert not any(each.done() for each in waiting)
+        await store.close()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {StopAsyncIteration}

@@ -269,6 +269,8 @@ class SqliteStore:
             while not self._closed:
                 watched = watcher.renew()
                 state = await self._read_through(with_identity)
+                if state is None:
+                    return
                 if not watched and watcher.renew():
                     continue  # the read has made what was missing
                 if state != seen:
@@ -276,10 +278,13 @@ class SqliteStore:
                     yield state[1]
                 await watcher.wait()
 
-    async def _read_through(self, work: Work[T]) -> T:
-        """Read, however long it takes until that works; an outage is told once."""
+    async def _read_through(self, work: Work[T]) -> T | None:
+        """Read, however long it takes until that works; an outage is told once.
+
+        None when the store was closed meanwhile.
+        """
         told = False
-        while True:
+        while not self._closed:
             try:
                 state = await self._run(lambda: self._session.read_settled(work))
             except StoreError as exc:
@@ -291,6 +296,7 @@ class SqliteStore:
                 if told:
                     _log.info("store is watched again", path=str(self.path))
                 return state
+        return None
 
     async def _read(self, work: Work[T]) -> T:
         return await self._run(lambda: self._session.read(work))
