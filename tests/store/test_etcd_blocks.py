@@ -225,6 +225,22 @@ async def test_blocks_given_back_together_are_one_transaction(prefixed: EtcdRig)
         assert await store.list_node_blocks(A) == []
 
 
+async def test_a_refusal_of_a_full_pool_is_not_paid_for_by_reading_it_again(
+    prefixed: EtcdRig,
+) -> None:
+    async with client(prefixed) as store:
+        await store.create_pool(pool("10.0.0.0/20", bits=0))
+        for begin in range(0, 4096, 1024):
+            await store.reclaim_blocks(B, NAME, range(begin, begin + 1024))
+        costs = []
+        for _ in range(4):
+            before = prefixed.member.calls("Range")
+            with pytest.raises(OutOfBlocks):
+                await store.claim_blocks(A, NAME, 1)
+            costs.append(prefixed.member.calls("Range") - before)
+        assert max(costs[1:]) + 4096 // 1000 < costs[0]  # the first one has read all keys
+
+
 # To the last block
 
 
@@ -251,3 +267,24 @@ async def test_foreign_keys_by_the_thousand_hide_no_free_block() -> None:
     assert [claim.id.index for claim in had] == [5, 60]
     with pytest.raises(OutOfBlocks):
         await store.claim_blocks(A, NAME, 1)
+
+
+async def test_as_many_foreign_keys_as_free_blocks_hide_none() -> None:
+    etcd = MemoryEtcd()
+    store = EtcdStore(MemoryClient(etcd))
+    await store.create_pool(pool("10.0.0.0/26", bits=0))
+    with_all = await store.reclaim_blocks(B, NAME, range(64))
+    with pytest.raises(OutOfBlocks):
+        await store.claim_blocks(A, NAME, 1)
+    names = [f"/coil/blocks/default/{2:019}/{number}" for number in range(3)]
+    etcd.write(txn_request([], [put(name, b"?") for name in names], []))
+    with pytest.raises(OutOfBlocks):
+        await store.claim_blocks(A, NAME, 1)
+    for _ in range(2):
+        freed = with_all[5], with_all[6], with_all[60]
+        assert len(await store.release_blocks(freed)) == 3
+        had = await store.claim_blocks(A, NAME, 4)
+        assert [claim.id for claim in had] == [claim.id for claim in freed]
+        with pytest.raises(OutOfBlocks):
+            await store.claim_blocks(A, NAME, 1)
+        with_all[5], with_all[6], with_all[60] = had

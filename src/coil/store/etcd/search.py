@@ -8,8 +8,10 @@ transaction compares, so neither does harm.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -52,6 +54,9 @@ _PAGE = 1000
 """Keys of a request when a pool is nearly full and has to be searched."""
 _GAPS = 64
 """Free blocks such a search is content with: enough for a rack's nodes that search at once."""
+_FULL_SECONDS = 600.0
+"""How long a full pool is believed to hold no foreign key: nodes that are refused ask again every
+few seconds, and must not read all of it each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,8 @@ class EtcdSearch(EtcdPools):
         self._homes: dict[tuple[PoolName, RackName], Home] = {}
         self._crowded: set[PoolName] = set()
         """Pools where a node without a rack looks before it claims."""
+        self._searched: dict[PoolName, float] = {}
+        """When a pool was searched that had as many keys as blocks, and all were taken."""
 
     async def look(self, name: PoolName) -> Sight:
         """Read a pool and its ranges. Raises PoolNotFound."""
@@ -242,13 +249,18 @@ class EtcdSearch(EtcdPools):
         size = min(pool.block_count, MAX_INDEX + 1)
         keys = self._keys.block_at(pool.name, 0), self._keys.block_at(pool.name, size)
         taken = (await self._client.read(count_between(*keys))).count(0)
-        # Only this is of one moment: a search may pass by what is given back behind it. Where there
-        # are more keys than blocks some are nobody's, and blocks may be free all the same.
-        if taken == size:
+        now = asyncio.get_running_loop().time()
+        if taken > size:
+            self._searched.pop(pool.name, None)
+        elif taken == size and now - self._searched.get(pool.name, -math.inf) < _FULL_SECONDS:
             raise out_of_blocks(pool)
         start = _place(who) % size
         free = await self._gaps(pool, start, size) or await self._gaps(pool, 0, start)
-        if not free and taken > size:
+        # The count is of one moment; a search may pass by what is given back behind it. Where there
+        # are as many keys as blocks some may be nobody's, and blocks free all the same.
+        if not free and taken >= size:
+            if taken == size:
+                self._searched[pool.name] = now
             raise out_of_blocks(pool)
         return free
 
