@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -21,7 +22,8 @@ from coil.domain.node import Holder, NodeRecord, NodeStatus
 from coil.domain.pool import Pool, parse_subnet
 from coil.domain.survey import Survey
 from coil.kube.endpoints import ServiceName
-from coil.lab.etcd import EtcdMember, local_etcd
+from coil.lab.errors import LabError
+from coil.lab.etcd import EtcdMember, free_ports, local_etcd
 from coil.lab.wait import until
 from coil.store.contract import Release, Store
 from coil.store.errors import StoreError, StoreUnavailable
@@ -99,6 +101,23 @@ async def test_endpoints_that_nobody_has_cost_no_call(etcd: EtcdMember) -> None:
         assert await store.get_pool(NAME) == pool()
     finally:
         await store.close()
+
+
+def test_a_cluster_whose_ports_were_taken_meanwhile_is_started_with_others(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        taken = other.getsockname()[1]
+        found = [[*free_ports(3), taken], free_ports(4)]
+        with local_etcd(tmp_path / "etcd", 2, find_ports=lambda _: found.pop(0)) as members:
+            assert [member.ctl("endpoint", "health").returncode for member in members] == [0, 0]
+        found = [[taken, port] for port in free_ports(4)]
+        with (
+            pytest.raises(LabError, match="address already in use"),
+            local_etcd(tmp_path / "etcd", find_ports=lambda _: found.pop(0)),
+        ):
+            pass
+        assert len(found) == 1
+    assert not (tmp_path / "etcd").exists()
 
 
 # Who may

@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from coil.lab.suspend import resume, suspend
 from coil.lab.wait import until
 
 _READY_SECONDS = 30.0
+_STARTS = 3
+_PORT_TAKEN = "address already in use"
+"""etcd's words for it."""
 
 
 @dataclass
@@ -90,13 +93,15 @@ class EtcdMember:
 
     def wait_ready(self) -> None:
         """Until it serves, together with a majority. Raises LabError with its log."""
-        until(self._serves, f"etcd {self.name} serves", _READY_SECONDS, pause=0.1)
+        until(self.serves, f"etcd {self.name} serves", _READY_SECONDS, pause=0.1)
 
-    def _serves(self) -> bool:
+    def serves(self) -> bool:
+        """Whether it does, together with a majority. Raises LabError with its log if it ended."""
         if self.pid is None:
             text = self.log.read_text()
             raise LabError(f"etcd {self.name} ended at once: {text[-2000:]}")
-        return self.ctl("endpoint", "health", check=False).returncode == 0
+        words = ("--command-timeout=2s", "endpoint", "health")
+        return self.ctl(*words, check=False).returncode == 0
 
     def ctl(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run etcdctl on it."""
@@ -144,31 +149,65 @@ class EtcdMember:
 
 @contextlib.contextmanager
 def local_etcd(
-    directory: Path, count: int = 1, *options: str, client_options: tuple[str, ...] = ()
+    directory: Path,
+    count: int = 1,
+    *options: str,
+    client_options: tuple[str, ...] = (),
+    find_ports: Callable[[int], list[int]] | None = None,
 ) -> Iterator[list[EtcdMember]]:
-    """A cluster on this machine's loopback; its processes and data are gone at the end."""
-    ports = free_ports(2 * count)
-    members = [
+    """A cluster on this machine's loopback; its processes and data are gone at the end.
+
+    ``find_ports``: ``free_ports``, if not told. Who lost one to another program takes new ones.
+    """
+    members: list[EtcdMember] = []
+    try:
+        for turn in range(1, _STARTS + 1):
+            ports = (find_ports or free_ports)(2 * count)
+            members = _members(directory, ports, client_options)
+            try:
+                _start(members, *options)
+                break
+            except LabError:
+                taken = any(_PORT_TAKEN in member.log.read_text() for member in members)
+                if not taken or turn == _STARTS:
+                    raise
+                _remove(directory, members)
+        yield members
+    finally:
+        _remove(directory, members)
+
+
+def _members(
+    directory: Path, ports: Sequence[int], client_options: tuple[str, ...]
+) -> list[EtcdMember]:
+    return [
         EtcdMember(
             f"m{number}",
             "127.0.0.1",
             directory / f"m{number}",
-            client_port=ports[2 * number],
-            peer_port=ports[2 * number + 1],
+            client_port=client_port,
+            peer_port=peer_port,
             client_options=client_options,
         )
-        for number in range(count)
+        for number, (client_port, peer_port) in enumerate(zip(ports[::2], ports[1::2], strict=True))
     ]
-    try:
-        for member in members:
-            member.start(members, *options)
-        for member in members:
-            member.wait_ready()
-        yield members
-    finally:
-        for member in members:
-            member.stop()
-        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _start(members: Sequence[EtcdMember], *options: str) -> None:
+    for member in members:
+        member.start(members, *options)
+    until(lambda: _all_serve(members), "etcd serves", _READY_SECONDS, pause=0.1)
+
+
+def _all_serve(members: Sequence[EtcdMember]) -> bool:
+    # All are asked: without one that ended at once the others may have no majority.
+    return [member.serves() for member in members].count(False) == 0
+
+
+def _remove(directory: Path, members: Sequence[EtcdMember]) -> None:
+    for member in members:
+        member.stop()
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextlib.contextmanager
