@@ -9,7 +9,9 @@ Guarantees
   pools by name, and no two pools ever overlap.
 - *Compare and delete*: a release takes effect only if the claim it names is still in force.
 - *Durable*: what a call returned is seen by every later call of every process.
-- *Unknown*: after StoreUnavailable a write may have happened. Asking ``list_node_blocks`` tells.
+- *Unknown*: after StoreUnavailable a write may have happened, or may still: what was on its way to
+  an etcd that hangs is done when that goes on. ``list_node_blocks`` tells what has happened, its
+  watch what comes later.
 - *Watches* are level-triggered: each item is a complete state at least as new as the change that
   woke it; states in between may be skipped; outages are bridged inside (the iterator does not end
   before ``close``), and what was missed meanwhile is in the next item. They raise nothing: to a
