@@ -8,6 +8,7 @@ import os
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -35,13 +36,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     with RIGS[request.param](request) as made:
         yield made
-
-
-@pytest.fixture
-def _impatient(rig: Rig) -> None:
-    """For an outage: clients that are opened from now on take silence for one after a second."""
-    if isinstance(rig, EtcdRig):
-        rig.timeout = 1
 
 
 @pytest.fixture(params=SHARED_RIGS)
@@ -83,11 +77,11 @@ def _nothing_left_behind() -> Iterator[None]:
     assert not _gained(before)
 
 
-def _gained(before: tuple[list[str], int]) -> bool:
+def _gained(before: tuple[Counter[str], int]) -> bool:
     threads, descriptors = _held()
-    return threads != before[0] or descriptors > before[1]
+    return bool(threads - before[0]) or descriptors > before[1]
 
 
-def _held() -> tuple[list[str], int]:
-    threads = sorted(t.name for t in threading.enumerate() if not t.name.startswith("asyncio_"))
-    return threads, len(os.listdir("/proc/self/fd"))
+def _held() -> tuple[Counter[str], int]:
+    names = (t.name for t in threading.enumerate() if not t.name.startswith("asyncio_"))
+    return Counter(names), len(os.listdir("/proc/self/fd"))

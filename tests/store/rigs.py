@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 from urllib.request import urlopen
@@ -17,9 +19,13 @@ from urllib.request import urlopen
 import pytest
 
 import coil.store
+from coil.domain.errors import PoolExists
+from coil.domain.pool import Pool
 from coil.lab.etcd import EtcdMember
 from coil.store.contract import Store
+from coil.store.errors import StoreUnavailable
 from coil.store.etcd import EtcdStore
+from coil.store.etcd.client import EtcdClient
 from coil.store.etcd.memory import MemoryClient, MemoryEtcd
 from coil.store.open import open_store
 
@@ -94,32 +100,52 @@ def sqlite_rig(request: pytest.FixtureRequest) -> Iterator[SharedRig]:
 
 
 class EtcdRig:
-    """A prefix in a real etcd; an outage suspends its process."""
+    """A prefix in a real etcd; an outage suspends its process.
+
+    Calls that begin in the outage take silence for one after a second.
+    """
+
+    PATIENCE, IMPATIENCE = 30, 1
+    """Seconds of a call: enough for any machine, where no outage is to be noticed."""
 
     def __init__(self, member: EtcdMember) -> None:
         self.member = member
         self.prefix = f"/test-{secrets.token_hex(6)}/"
-        self.timeout = 10
-        """Seconds: enough for any machine, where no outage is to be noticed."""
+        self._clients: list[EtcdClient] = []
 
     @property
     def url(self) -> str:
-        return f"etcd://{self.member.endpoint}{self.prefix}?timeout={self.timeout}"
+        return f"etcd://{self.member.endpoint}{self.prefix}?timeout={self.PATIENCE}"
 
     async def open(self) -> Store:
-        return await open_store(self.url)
+        store = await open_store(self.url)
+        self._clients.append(store._client)
+        return store
 
     def suspend(self) -> None:
         self.member.suspend()
+        self._take(self.IMPATIENCE)
 
     def resume(self) -> None:
         self.member.resume()
+        self._take(self.PATIENCE)
+
+    def _take(self, seconds: float) -> None:
+        for each in self._clients:
+            each.address = replace(each.address, timeout=seconds)
 
 
 def url_of(members: list[EtcdMember]) -> str:
     """A store of its own in a cluster of several members."""
     hosts = ",".join(member.endpoint for member in members)
-    return f"etcd://{hosts}/test-{secrets.token_hex(4)}?timeout=5"
+    return f"etcd://{hosts}/test-{secrets.token_hex(4)}?timeout=15"
+
+
+async def make_pool(store: Store, made: Pool) -> None:
+    """As often as it takes: of a write in an election the outcome is unknown."""
+    while made not in await store.list_pools():
+        with contextlib.suppress(StoreUnavailable, PoolExists):
+            await store.create_pool(made)
 
 
 def metric(member: EtcdMember, name: str) -> int:

@@ -367,7 +367,7 @@ async def test_a_port_that_says_nothing_is_told() -> None:
     ],
 )
 async def test_a_wrong_endpoint_is_told(endpoint: str, says: str) -> None:
-    store = await open_store(f"etcd://{endpoint}")
+    store = await open_store(f"etcd://{endpoint}?timeout=30")
     try:
         with pytest.raises(StoreUnavailable, match=f"{endpoint}.*{says}"):
             await store.list_pools()
@@ -377,7 +377,7 @@ async def test_a_wrong_endpoint_is_told(endpoint: str, says: str) -> None:
 
 async def test_a_name_that_resolves_to_several_addresses_is_an_endpoint(etcd: EtcdMember) -> None:
     # localhost is 127.0.0.1 and, on most machines, ::1, where this etcd does not listen.
-    store = await open_store(f"etcd://localhost:{etcd.client_port}/x-localhost")
+    store = await open_store(f"etcd://localhost:{etcd.client_port}/x-localhost?timeout=30")
     try:
         await store.create_pool(pool())
         assert await store.get_pool(NAME) == pool()

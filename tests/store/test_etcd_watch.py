@@ -16,7 +16,7 @@ from coil.lab.etcd import EtcdMember
 from coil.store.contract import Store
 from coil.store.errors import StoreUnavailable
 from coil.store.open import open_store
-from store.rigs import EtcdRig, client, metric, url_of
+from store.rigs import EtcdRig, client, make_pool, metric, url_of
 
 T = TypeVar("T")
 A, B = NodeName("node-a"), NodeName("node-b")
@@ -96,7 +96,7 @@ async def test_a_watch_of_everything_misses_nothing_while_its_member_is_away(
     url = url_of(trio)
     store, other = await open_store(url), await open_store(url)
     try:
-        await other.create_pool(pool())
+        await make_pool(other, pool())
         watch = store.watch_claims()
         expected = dict(await anext(watch))
         for member in trio:

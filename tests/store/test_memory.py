@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -123,15 +124,16 @@ def found(answer: Found, before: int) -> object:
 
 
 @pytest.fixture
-def prefixed(tmp_path: Path) -> Iterator[EtcdRig]:
+def prefixed() -> Iterator[EtcdRig]:
     """In an etcd of its own: leases of other tests that end would count as revisions."""
-    with local_etcd(tmp_path / "etcd") as (member,):
+    folder = Path(tempfile.mkdtemp(prefix="coil-etcd-", dir="/dev/shm"))
+    with local_etcd(folder) as (member,):
         yield EtcdRig(member)
 
 
 @asynccontextmanager
 async def engines(rig: EtcdRig) -> AsyncIterator[tuple[Engine, Engine]]:
-    client = EtcdClient(EtcdAddress((rig.member.endpoint,), rig.prefix))
+    client = EtcdClient(EtcdAddress((rig.member.endpoint,), rig.prefix, timeout=30))
     try:
         yield client, MemoryClient(MemoryEtcd())
     finally:

@@ -915,8 +915,8 @@ async def test_an_index_beyond_what_a_row_can_hold_is_not_had(path: Path) -> Non
 async def test_ten_thousand_claims_are_kept_apart(path: Path) -> None:
     async with opened(path) as store:
         await store.create_pool(Pool(NAME, (parse_subnet("10.0.0.0/8"),), 0))
-        for number in range(1000):
-            await store.claim_blocks((A, B)[number % 2], NAME, 10)
+        for number in range(100):
+            await store.claim_blocks((A, B)[number % 2], NAME, 100)
         await store.claim_blocks(A, NAME, 1)
         mine, theirs = await store.list_node_blocks(A), await store.list_node_blocks(B)
         assert {c.id.index for c in mine} | {c.id.index for c in theirs} == set(range(10_001))
