@@ -35,8 +35,6 @@ _PERIOD = 2
 _LEASE = 6
 """Seconds, of the controller's lead; coild's own is as long, by its period."""
 _CONTROLLER_PORT = 9385
-_STORE_TIMEOUT = 1
-"""Seconds. The lab's round trips are far below a millisecond."""
 _COUNT = re.compile(r"for (\d+) networks in table master[46]")
 _READY_SECONDS = 60.0
 _ASK_SECONDS = 5.0
@@ -57,7 +55,7 @@ class Machines:
     def store(self) -> str:
         """The URL that every coild has, and coilctl in a shell of the lab."""
         endpoints = ",".join(self.member(m).endpoint for m in self.plan.of_kind(Kind.ETCD))
-        return f"etcd://{endpoints}/coil?timeout={_STORE_TIMEOUT}"
+        return f"etcd://{endpoints}/coil"
 
     def node(self, machine: Machine) -> Node:
         """A node, to run coilctl on it."""
