@@ -192,6 +192,10 @@ def _settle(files: Files, links: Sequence[Link]) -> None:
 
 
 def _batch(commands: Sequence[str], *options: str) -> None:
-    """Run many commands of ip(8) in one process."""
+    """Run many commands of ip(8) in one process, which ends when this one is killed.
+
+    Else it would go on beside the next ``up``, and either would find what the other had made.
+    """
     if commands:
-        run(["ip", *options, "-batch", "-"], input="\n".join(commands) + "\n", seconds=120)
+        argv = ["setpriv", "--pdeathsig", "KILL", "ip", *options, "-batch", "-"]
+        run(argv, input="\n".join(commands) + "\n", seconds=120)
