@@ -154,13 +154,22 @@ class Lab:
         machines.wait_controllers(plan.controllers)
 
     def _make_pool(self, machines: Machines) -> None:
-        """From the first member's host, which certainly reaches etcd."""
+        """From the first member's host, which certainly reaches etcd. Asked again: it may be slow.
+
+        Raises LabError with coilctl's last words.
+        """
         subnets = ",".join(_SUBNETS[version] for version in machines.plan.shape.families)
         node = machines.node(machines.plan.of_kind(Kind.ETCD)[0])
         cool_down = f"{machines.plan.shape.cool_down}s"
-        done = node.ctl("pool", "create", POOL, subnets, "--cool-down", cool_down, check=False)
-        if done.returncode and "exists" not in done.stderr:
-            raise LabError(f"cannot make the pool: {done.stderr.strip()}")
+        told: list[str] = []
+
+        def is_made() -> bool:
+            done = node.ctl("pool", "create", POOL, subnets, "--cool-down", cool_down, check=False)
+            told[:] = [done.stderr.strip()]
+            # One that nobody confirmed may have been made all the same.
+            return done.returncode == 0 or "exists" in done.stderr
+
+        until(is_made, lambda: ": ".join(["the pool is made", *told]))
 
     def _sweep(self) -> None:
         """Until nothing of it is found any more: children of a command that was killed go on."""
