@@ -89,16 +89,20 @@ class Machines:
         return Bird(self.files.host(machine), self.plan.router(machine), self.files.of(machine))
 
     def start_bird(self, machine: Machine) -> None:
-        """Start the routing daemon, with the configuration coilctl router-config prints."""
+        """Start the routing daemon, with the configuration coilctl router-config prints.
+
+        It is seen to run when this returns. Idempotent.
+        """
         bird = self.bird(machine)
         if find_program(bird.host, BIRD):
             return
         bird.write_config()
         _write_birdc(bird)
         launch(bird.host, *bird.command, log=bird.log)
+        find_program(bird.host, BIRD)
 
     def start_etcd(self, machine: Machine) -> None:
-        """Start an etcd member; it serves when a majority does."""
+        """Start an etcd member; it is seen to run when this returns, and serves with a majority."""
         member = self.member(machine)
         member.directory.mkdir(parents=True, exist_ok=True)
         if find_program(self.files.host(machine), ETCD):
@@ -108,6 +112,7 @@ class Machines:
         # that was cut off and is back (etcd before 3.5 must be told so).
         options = ("--heartbeat-interval=200", "--election-timeout=2000", "--pre-vote")
         launch(self.files.host(machine), *member.command(members, *options), log=member.log)
+        find_program(self.files.host(machine), ETCD)
 
     def start_coilds(self, machines: Iterable[Machine]) -> None:
         """Start coild on nodes; it answers a little later."""
