@@ -85,9 +85,7 @@ class Faults:
         """Stop an etcd member; its host stays. ``leader``: whichever leads. Returns its name."""
         with self._machines() as machines:
             if name == LEADER:
-                name = machines.leader()
-                if not name:
-                    raise LabError("etcd has no leader now; name a member")
+                name = _leader(machines)
             self._stop(machines.plan.get_machine(name, Kind.ETCD), ETCD, how)
             return name
 
@@ -97,9 +95,7 @@ class Faults:
             plan = machines.plan
             self._resume([plan.get_machine(name, Kind.ETCD)])
             machines.start_etcd(plan.get_machine(name, Kind.ETCD))
-            hosts = [self.files.host(member) for member in plan.of_kind(Kind.ETCD)]
-            running = [p for found in executed_programs_of(hosts).values() for p in found]
-            if sum(p.name == ETCD and not p.suspended for p in running) > len(hosts) // 2:
+            if machines.has_majority():
                 machines.wait_etcd([plan.get_machine(name, Kind.ETCD)])
 
     def fail_coild(self, name: str, how: How = How.KILL) -> None:
@@ -189,6 +185,19 @@ class Faults:
 
     def _resume(self, machines: list[Machine]) -> None:
         resume_all(self.files, machines)
+
+
+def _leader(machines: Machines) -> str:
+    """The member of etcd that leads. Raises LabError."""
+    found = machines.ask_leader()
+    if found is None:
+        raise LabError(
+            "who leads etcd is not known: a member that runs does not answer; try again, or name a "
+            "member"
+        )
+    if not found:
+        raise LabError("etcd has no leader now; name a member")
+    return found
 
 
 def _with_controller(plan: Plan, name: str) -> Machine:

@@ -174,7 +174,8 @@ class Machines:
         LabError with the log of one that does not come up.
         """
         pending = list(machines)
-        cluster = bool(self.leader())
+        # One that has no time to answer may lead.
+        cluster = self.has_majority() and self.ask_leader() != ""
 
         def is_late(machine: Machine) -> bool:
             status = self.ask(machine, "/status")
@@ -229,20 +230,40 @@ class Machines:
             return None
 
     def leader(self) -> str:
-        """The name of etcd's leader; empty while there is none, or nobody to be asked."""
-        for machine in self.plan.of_kind(Kind.ETCD):
-            program = find_program(self.files.host(machine), ETCD)
-            if program is None or program.suspended:
-                continue
+        """The name of etcd's leader; empty while there is none, or nobody says so."""
+        return self.ask_leader() or ""
+
+    def ask_leader(self) -> str | None:
+        """The name of etcd's leader; empty while all that run say that they don't lead.
+
+        None while that is open: one that runs did not answer within a second.
+        """
+        silent = False
+        for machine in self._running_members():
             done = self.member(machine).ctl(
                 "endpoint", "status", "-w", "json", "--command-timeout=1s", check=False
             )
-            for row in json.loads(done.stdout or "[]"):
+            rows = json.loads(done.stdout or "[]")
+            silent |= not rows
+            for row in rows:
                 status = row["Status"]
                 # A member that knows no leader leaves the key out.
                 if status.get("leader") == status["header"]["member_id"]:
                     return machine.name
-        return ""
+        return None if silent else ""
+
+    def has_majority(self) -> bool:
+        """Whether enough members of etcd run to have a leader, if they reach each other."""
+        return len(self._running_members()) > self.plan.shape.etcd // 2
+
+    def _running_members(self) -> list[Machine]:
+        """Those of which etcd runs, and is not suspended."""
+        hosts = {self.files.host(m): m for m in self.plan.of_kind(Kind.ETCD)}
+        return [
+            hosts[host]
+            for host, found in programs_of(hosts).items()
+            if any(p.name == ETCD and not p.suspended for p in found)
+        ]
 
 
 def _wait_all(
