@@ -91,10 +91,25 @@ class Browser:
         found = self._ask("POST", "/element", {"using": "css selector", "value": selector})
         self._ask("POST", f"/element/{found[ELEMENT]}/click", {})
 
-    def clicks(self, selector):
-        """As ``click``; whether it could be."""
+    def press(self, selector):
+        """Move to an element and hold the mouse's button down there."""
+        found = self._ask("POST", "/element", {"using": "css selector", "value": selector})
+        self._point(
+            {"type": "pointerMove", "x": 0, "y": 0, "origin": found},
+            {"type": "pointerDown", "button": 0},
+        )
+
+    def release(self):
+        self._point({"type": "pointerUp", "button": 0})
+
+    def _point(self, *actions):
+        mouse = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}}
+        self._ask("POST", "/actions", {"actions": [{**mouse, "actions": actions}]})
+
+    def can(self, act, selector):
+        """Do ``act``, which is ``Browser.click`` or ``Browser.press``; whether it could be."""
         try:
-            self.click(selector)
+            act(self, selector)
         except AssertionError:
             return False
         return True
@@ -102,7 +117,7 @@ class Browser:
     def text(self, selector):
         return self.run("return document.querySelector(arguments[0])?.innerText ?? ''", selector)
 
-    def shows(self, selector, text="", seconds=10):
+    def shows(self, selector, text="", seconds=30):
         """Wait until an element is there and has this text in it."""
         script = """return [...document.querySelectorAll(arguments[0])]
             .some((element) => element.textContent.includes(arguments[1]))"""

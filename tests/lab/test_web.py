@@ -89,12 +89,13 @@ def post(desk, path, body, headers=JSON):
     return status, json.loads(answer)
 
 
-def panel(browser, machine, label):
-    """Click a button of a machine's panel."""
+def panel(browser, machine, label, act=Browser.click):
+    """Click a button of a machine's panel, or only press it."""
     browser.click(f"[data-machine={machine}]")
     browser.shows("#panel h2", machine)
-    # Marked and clicked again should the panel be drawn anew in between.
-    until(lambda: browser.run(MARK, label) and browser.clicks("#wanted"), f"{label} is clicked")
+    browser.shows("#panel .routes li")
+    # Marked and looked for again should the panel be drawn anew in between.
+    until(lambda: browser.run(MARK, label) and browser.can(act, "#wanted"), f"{label} is clicked")
 
 
 MARK = """const found = [...document.querySelectorAll("#panel button")]
@@ -134,10 +135,22 @@ def test_a_pod_a_ping_and_a_failure_are_seen_as_they_happen(lab, browsers):
     assert observe(lab)["failed"] == []
 
     browser.click("#pings button")
-    other.shows("#no-pings", "None runs.")
-    assert other.run("return document.querySelectorAll('#pings li').length") == 0
+    # The words are in it while it is hidden, too.
+    other.shows("#no-pings:not([hidden])", "None runs.")
+    gone = "return document.querySelectorAll('#pings li').length === 0"
+    until(lambda: other.run(gone), "the ping is gone")
     for page in (browser, other):
         assert page.run("return document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_a_button_that_is_held_while_its_panel_changes_is_clicked(lab, browsers):
+    browser = browsers()
+    panel(browser, "r1n1", "Add a pod", Browser.press)
+    lab.add_pod("a", "r1n1")
+    browser.shows(".cell.used[data-pod=a]")
+    browser.release()
+    browser.shows(".cell.used[data-pod=pod1]")
+    browser.shows("#panel li b", "a")
 
 
 @pytest.mark.parametrize(

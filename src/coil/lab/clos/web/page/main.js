@@ -124,6 +124,10 @@ byId("swap").addEventListener("click", () => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && view.selected) select("");
 });
+// What was not drawn while a button was held; after the click.
+for (const kind of ["pointerup", "pointercancel", "keyup"]) {
+  document.addEventListener(kind, () => setTimeout(draw));
+}
 // Links follow their boxes when the window or what is in a box changes its size.
 new ResizeObserver(() => draw()).observe(byId("stage"));
 listen();

@@ -17,6 +17,8 @@ export function drawPanel(state, selected, routes, { ask, select }) {
   const text = JSON.stringify(content.map((element) => element.outerHTML));
   // Drawn anew only when something is: the focus stays where it is.
   if (panel.dataset.text === text) return;
+  // A click is lost when its button is replaced while it is held; it is drawn once it is let go.
+  if (panel.querySelector("button:active")) return;
   panel.dataset.text = text;
   const focused = [...panel.querySelectorAll("button")].indexOf(document.activeElement);
   const close = h("button", { type: "button", class: "close", "aria-label": "Close", text: "×", onclick: () => select("") });
