@@ -132,6 +132,13 @@ class Machine(Node):
         """Until it announces a block."""
         until(lambda: any(b["exported"] for b in self.blocks()), "it announces a block")
 
+    def wait_pool(self, name):
+        """Until it knows a pool that was made while it ran."""
+        until(
+            lambda: name in {pool["name"] for pool in self.ask("/status")["pools"]},
+            f"{self.name} knows pool {name}",
+        )
+
     def networks(self):
         """Of the one block of the pool ``default`` that it owns; which one, the store decides."""
         (block,) = [b for b in self.blocks() if b["pool"] == "default"]

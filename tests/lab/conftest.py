@@ -16,6 +16,7 @@ from coil.lab.clos.observe import observe
 from coil.lab.clos.plan import Shape
 from coil.lab.clos.programs import programs_of
 from coil.lab.node import PROGRAMS
+from coil.lab.wait import until
 
 COIL_LAB = PROGRAMS / "coil-lab"
 COOL_DOWN, GRACE = 2, 3
@@ -87,6 +88,17 @@ def lab(shared):
         shared.up(shared.plan.shape)
     for pod in shared.files.pods():
         shared.delete_pod(pod.name)
+    shared.machines.wait_sessions()
+    until(lambda: not ill(shared), lambda: f"{ill(shared)} are well and announce a block", 60)
+
+
+def ill(lab):
+    """The nodes that have problems, or no block that others could know of."""
+    return [
+        row["name"]
+        for row in observe(lab)["nodes"]
+        if row["problems"] or not any(block["exported"] for block in row["blocks"])
+    ]
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def cut_off(lab, node):
 
 def test_the_leader_of_etcd_is_killed(lab, pair):
     with storm(lab) as churn, pings(*pair) as lost:
-        leader = lab.machines.leader()
+        leader = until(lab.machines.leader, "etcd has a leader")
         lab.faults.fail_etcd(leader)
         until(lambda: lab.machines.leader() not in ("", leader), "another leads")
         churn.wait_more(20)

@@ -47,6 +47,11 @@ def problems(node, names):
     return told if names <= told.keys() else {}
 
 
+def says_doubt(answer):
+    """Whether the plugin refused because the node may have lost its blocks."""
+    return any(words in str(answer) for words in ("may be others'", "stood still"))
+
+
 def test_a_link_and_then_a_spine_are_lost_and_nodes_do_not_even_notice(lab, pair):
     faults = lab.faults
     with storm(lab) as churn, pings(*pair) as packets:
@@ -57,7 +62,7 @@ def test_a_link_and_then_a_spine_are_lost_and_nodes_do_not_even_notice(lab, pair
         with lost(faults.fail_router, faults.heal_router, spine_of(lab, *pair)):
             packets.wait_more()
             churn.wait_more(20)
-            assert alive(churn.nodes["r1n1"]) == set(churn.nodes)
+            until(lambda: alive(churn.nodes["r1n1"]) == set(churn.nodes), "all are heard")
         lab.machines.wait_sessions()
         churn.wait_more(20)
         churn.end()
@@ -90,7 +95,8 @@ def test_a_rack_loses_its_tor_and_keeps_its_blocks(lab):
         churn.check_settled()
     assert unaware.unharmed
     assert all("taken for an outage" in text for text in told.values())
-    # Those that nobody hears give no addresses for as long as they may be taken for gone.
-    assert {each[1][:2] for each in churn.refused()} <= {"r2"}
+    # Those that nobody hears give no addresses for as long as they may be taken for gone. Any node
+    # without a free one may have to wait for etcd, which lost a member with the rack.
+    assert {each[1][:2] for each in churn.refused() if says_doubt(each[2])} <= {"r2"}
     assert churn.refused(11) == []
     churn.check()

@@ -80,9 +80,9 @@ def shell():
 
 def follow(reader, shell, step):
     """Do one step, until it shows what it should; None, or what is wrong."""
-    deadline = time.monotonic() + PATIENCE
     command = reader.command(step)
     text, status = shell.run(command)
+    deadline = time.monotonic() + PATIENCE
     while True:
         missing = reader.find_difference(step.shown, text)
         if not status and not missing:

@@ -19,6 +19,8 @@ from coil.lab.wait import until
 from coil.process.unix_http import request
 
 PROGRAMS = Path(sys.executable).parent
+_END_SECONDS = 90
+"""For a coild that ends at a step which a busy machine comes to late."""
 PLUGIN = Path(__file__).resolve().parents[3] / "build" / "coil"
 
 
@@ -69,7 +71,7 @@ class Node:
     def wait_ended(self) -> int:
         """Wait until coild has ended by itself; its exit status."""
         process = self._process
-        return process.wait(30) if process is not None else 0
+        return process.wait(_END_SECONDS) if process is not None else 0
 
     def suspend(self) -> None:
         """Coild does nothing more until it is let go on."""
