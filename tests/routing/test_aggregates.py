@@ -54,7 +54,8 @@ class Rack:
             until(self.file(name).exists, "the file that BIRD includes is there")
         for name in self.fabric.members:
             more = {"aggregates": str(self.file(name))} if name in TORS else {}
-            self.fabric.bird(name, **more)
+            # A BIRD that a busy machine lets wait for 0.6 s is silent to BFD; here links go down.
+            self.fabric.bird(name, bfd=None, **more)
 
     def file(self, tor):
         return self._directory / f"{tor}-aggregates.conf"
@@ -119,8 +120,8 @@ class Rack:
                 said = flow.communicate(timeout=10)[0]
                 sent, received = re.search(r"(\d+) packets.*?(\d+) received", said).groups()
                 assert int(sent) > 20
-                # One may be on its way when ping is ended.
-                lost[address] = max(0, int(sent) - int(received) - 1)
+                # On a busy machine a few may be on their way when ping is ended.
+                lost[address] = max(0, int(sent) - int(received) - 3)
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +202,8 @@ def test_a_tor_that_lost_one_node_leaves_it_to_the_other(rack):
     far = rack.addresses["node2"]
     rack.fabric.members["tor1"].host.run("ip", "link", "set", "node2", "down")
     until(lambda: not rack.at_peace(), "tor1 takes its prefix back")
-    until(lambda: told_by(rack, "tor1") and hops(rack, far[0]) == ["tor2"], "by tor2 only")
+    until(lambda: told_by(rack, "tor1"), "tor1 tells of what it has")
+    until(lambda: all(hops(rack, a) == ["tor2"] for a in far[:2]), "by tor2 only")
     with rack.traffic(*far[:2], *rack.addresses["node1"][:2]) as lost:
         rack.fabric.members["tor1"].host.run("ip", "link", "set", "node2", "up")
         until(rack.at_peace, "the rack is one prefix again", 60)

@@ -28,7 +28,7 @@ def blocks(fabric):
     node.own(V4, V6)
     yield V4, V6
     node.disown(V4, V6)
-    until(lambda: not everywhere(fabric, lambda hops: hops), "the block is gone everywhere")
+    until(lambda: everywhere(fabric, lambda hops: not hops), "the block is gone everywhere")
 
 
 def everywhere(fabric, right):
