@@ -120,7 +120,7 @@ def _lose_spine(lab: Lab, one: Pod, other: Pod, running: list[Stream]) -> None:
 
 
 def _lose_leader(lab: Lab, one: Pod, _other: Pod, running: list[Stream]) -> None:
-    leader = lab.machines.leader()
+    leader = until(lab.machines.leader, "etcd has a leader", 30)
     _event(f"{leader}, the leader of etcd, is killed, and a pod is started at once")
     begun = time.monotonic()
     lab.faults.fail_etcd(leader)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from coil.lab.bird import Bird
 from coil.lab.clos.fabric import each, exists
@@ -182,7 +183,11 @@ class Machines:
             online = cluster and any(
                 exists(self.files.host(far.machine)) for _near, far in self.plan.links_of(machine)
             )
-            return not isinstance(status, dict) or (online and not status["pools"])
+            if not isinstance(status, dict):
+                return True
+            problems: Any = status["problems"]
+            stranger = any(each["kind"] == "node name" for each in problems)
+            return online and (stranger or not status["pools"])
 
         def find_late(machines: list[Machine]) -> list[Machine]:
             pending[:] = [m for m in machines if is_late(m)]
