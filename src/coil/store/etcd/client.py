@@ -236,7 +236,7 @@ class EtcdClient:
             self._current = (self._current + 1) % len(self._endpoints)
 
     async def _look_up(self) -> None:
-        """Ask where the members of the service are. Raises StoreUnavailable, ConfigError."""
+        """Ask where the members of the service are. Raises StoreError, ConfigError."""
         if self._find is not None:
             self._looked_up = asyncio.get_running_loop().time()
             self._endpoints, self._current = await self._find(), 0
@@ -252,7 +252,7 @@ class EtcdClient:
                 await self._look_up()
         except TimeoutError:
             return False
-        except (StoreUnavailable, ConfigError) as exc:
+        except (StoreError, ConfigError) as exc:
             _log.warning("endpoints stay as they were", reason=exc.message)
             return False
         for endpoint in before - set(self._endpoints):

@@ -9,11 +9,11 @@ from coil.domain.errors import ConfigError
 from coil.kube.client import KubeClient
 from coil.kube.endpoints import ServiceName, find_endpoints
 from coil.kube.errors import KubeError, KubeForbidden
-from coil.store.errors import StoreUnavailable
+from coil.store.errors import StoreError, StoreUnavailable
 from coil.store.etcd.address import EtcdAddress
 
 FindEndpoints = Callable[[], Awaitable[tuple[str, ...]]]
-"""HOST:PORT of each member, as things are now. Raises StoreUnavailable, ConfigError."""
+"""HOST:PORT of each member, as things are now. Raises StoreError, ConfigError."""
 
 
 def look_up(address: EtcdAddress, service: ServiceName) -> tuple[EtcdAddress, FindEndpoints]:
@@ -28,7 +28,8 @@ def look_up(address: EtcdAddress, service: ServiceName) -> tuple[EtcdAddress, Fi
         try:
             return await find_endpoints(client, whole)
         except KubeForbidden as exc:
-            raise ConfigError(f"etcd of {whole} cannot be looked up: {exc.message}") from exc
+            # A role may be given later: no reason for a daemon to end for good.
+            raise StoreError(f"etcd of {whole} cannot be looked up: {exc.message}") from exc
         except KubeError as exc:
             raise StoreUnavailable(f"etcd of {whole} cannot be looked up: {exc.message}") from exc
 
