@@ -94,11 +94,21 @@ def panel(browser, machine, label, act=Browser.click):
     browser.click(f"[data-machine={machine}]")
     browser.shows("#panel h2", machine)
     browser.shows("#panel .routes li")
-    # Marked and looked for again should the panel be drawn anew in between.
-    until(lambda: browser.run(MARK, label) and browser.can(act, "#wanted"), f"{label} is clicked")
+
+    # The panel may be drawn anew while the mouse is on its way, and the button be elsewhere then.
+    def hit():
+        return (
+            browser.run(MARK, label) and browser.can(act, "#wanted") and browser.run(HIT) == label
+        )
+
+    until(hit, f"{label} is clicked")
 
 
-MARK = """const found = [...document.querySelectorAll("#panel button")]
+HIT = "return window.hit"
+MARK = """window.hit = "";
+    window.listening ??= document.addEventListener(
+        "mousedown", (event) => { window.hit = event.target.textContent; }, true) ?? true;
+    const found = [...document.querySelectorAll("#panel button")]
     .find((button) => button.textContent === arguments[0]);
     if (found) found.id = "wanted";
     return Boolean(found)"""
